@@ -1,0 +1,258 @@
+#pragma once
+/// The nouns that travel inside several messages and are kept in the replicated state: blocks, files, models, jobs, nodes.
+/// Each struct lists its members once in `tie`; the codec (bus/codec.h), comparison and tests work from that list. The order
+/// and number of the members is the wire and disk format: adding one means a new protocol version.
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bus/base/bytes.h"
+#include "bus/base/ids.h"
+#include "bus/base/time.h"
+
+namespace idunno {
+
+inline constexpr std::uint32_t kBlockBytesMax = 1U << 20U;        ///< of a file written by a user
+inline constexpr std::uint32_t kResultBlockBytesMax = 4U << 20U;  ///< of the result of one batch
+inline constexpr std::size_t kReplicasMax = 4;
+inline constexpr std::size_t kPathBytesMax = 1024;
+
+/// Where one immutable block lies and what it must hash to. `length` 0 with id {0,0}: a batch not committed yet.
+struct BlockRef {
+  BlockId id;
+  std::uint32_t length = 0;
+  Hash128 hash;
+  std::vector<NodeId> replicas;  ///< at most kReplicasMax
+  template <class Self>
+  static auto tie(Self& s) { return std::tie(s.id, s.length, s.hash, s.replicas); }
+  bool operator==(const BlockRef&) const = default;
+};
+
+/// One version of one file, without or (where a message says so) with its blocks.
+struct FileVersion {
+  std::string path;           ///< absolute, "/data/a.jpg"
+  std::uint32_t version = 0;  ///< 1, 2, ... for each path; never used again for that path while it exists
+  std::uint64_t size = 0;     ///< bytes
+  WallMs created_ms = 0;
+  bool open = false;          ///< a job's result that is still being written
+  std::vector<BlockRef> blocks;
+  template <class Self>
+  static auto tie(Self& s) { return std::tie(s.path, s.version, s.size, s.created_ms, s.open, s.blocks); }
+  bool operator==(const FileVersion&) const = default;
+};
+
+/// A registered model version. The files lie in SDFS; the spec is small and kept here.
+struct ModelVersion {
+  std::string name;
+  std::uint32_t version = 0;
+  std::string onnx_path;            ///< SDFS path of the ONNX file; empty for the engine that does nothing
+  std::uint32_t onnx_version = 0;
+  std::string labels_path;          ///< SDFS path, or empty
+  std::uint32_t labels_version = 0;
+  std::string spec_toml;            ///< text of the spec (storage/models/model_spec.h), at most 64 KiB
+  std::string origin;               ///< "file squeezenet1.0.onnx", "init resnet18 seed 1 (random weights)", "pull ..."
+  std::uint64_t parameters = 0;     ///< 0 when unknown
+  WallMs created_ms = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.name, s.version, s.onnx_path, s.onnx_version, s.labels_path, s.labels_version, s.spec_toml, s.origin,
+                    s.parameters, s.created_ms);
+  }
+  bool operator==(const ModelVersion&) const = default;
+};
+
+/// How the queries of a data set are to be read by an executor.
+enum class ItemKind : std::uint8_t {
+  image = 0,    ///< the item is a JPEG or PNG file
+  pixels = 1,   ///< raw 8-bit gray rows, `item_shape` = {height, width}
+  numbers = 2,  ///< a line of comma-separated numbers
+  nothing = 3,  ///< no bytes: only for the engine that does nothing
+};
+
+/// What a job is; fixed at submit but for weight, rate_limit and priority.
+struct JobSpec {
+  std::string name;                      ///< made up from the model when the user gives none
+  std::string model;
+  std::uint32_t model_version = 0;       ///< 0 in a request: the newest; fixed by the coordinator
+  std::string data_path;                 ///< what the user named
+  std::string manifest_path;             ///< SDFS file that lists the queries (storage/sdfs/manifest.h)
+  std::uint32_t manifest_version = 0;
+  std::uint32_t items_per_chunk = 0;     ///< of the manifest
+  ItemKind item_kind = ItemKind::image;
+  std::vector<std::uint32_t> item_shape; ///< for ItemKind::pixels
+  std::uint64_t queries = 0;
+  std::uint32_t batch = 1;               ///< queries in one batch
+  std::uint32_t weight_milli = 1000;     ///< rate ratio in thousandths
+  std::uint32_t rate_limit_milli = 0;    ///< queries per second in thousandths; 0 = none
+  std::int32_t priority = 0;             ///< higher goes first
+  std::uint32_t top = 0;                 ///< labels in a row; 0 = as the model spec says
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.name, s.model, s.model_version, s.data_path, s.manifest_path, s.manifest_version, s.items_per_chunk,
+                    s.item_kind, s.item_shape, s.queries, s.batch, s.weight_milli, s.rate_limit_milli, s.priority, s.top);
+  }
+  bool operator==(const JobSpec&) const = default;
+};
+
+enum class JobState : std::uint8_t { queued = 0, running = 1, paused = 2, done = 3, failed = 4, stopped = 5 };
+
+/// Percentiles etc. of the processing time: from the start of a query's batch to its commit.
+struct LatencySummary {
+  std::uint64_t count = 0;  ///< queries
+  std::uint64_t mean_us = 0;
+  std::uint64_t sd_us = 0;
+  std::uint64_t median_us = 0;
+  std::uint64_t p90_us = 0;
+  std::uint64_t p95_us = 0;
+  std::uint64_t p99_us = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.count, s.mean_us, s.sd_us, s.median_us, s.p90_us, s.p95_us, s.p99_us);
+  }
+  bool operator==(const LatencySummary&) const = default;
+};
+
+/// Everything people want to know of a job (requirement R25 and cli.md `stats`, `job show`).
+struct JobReport {
+  JobId id;
+  JobSpec spec;
+  JobState state = JobState::queued;
+  std::string reason;                      ///< why it failed, was stopped, or waits
+  std::uint64_t done = 0;                  ///< queries committed
+  std::uint64_t errors = 0;                ///< of those, error rows
+  std::uint64_t batches_done = 0;
+  std::uint64_t rate_milli_qps = 0;        ///< over the window asked for (10 s)
+  std::uint64_t rate_all_milli_qps = 0;    ///< since its first batch
+  LatencySummary latency;                  ///< since the start
+  LatencySummary window_latency;           ///< over the window
+  std::vector<NodeId> nodes;               ///< that hold leases of it now
+  std::uint32_t leased = 0;                ///< batches out
+  WallMs submitted_ms = 0;
+  WallMs first_batch_ms = 0;               ///< its first batch started
+  WallMs finished_ms = 0;
+  std::string result_path;
+  Hash128 digest;                          ///< over the batch digests in input order; valid when state is done
+  std::uint64_t duplicate_commits = 0;
+  std::uint64_t conflicting_commits = 0;   ///< same batch, different digest: an alarm
+  std::uint64_t retried = 0;               ///< leases given again
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.spec, s.state, s.reason, s.done, s.errors, s.batches_done, s.rate_milli_qps, s.rate_all_milli_qps,
+                    s.latency, s.window_latency, s.nodes, s.leased, s.submitted_ms, s.first_batch_ms, s.finished_ms,
+                    s.result_path, s.digest, s.duplicate_commits, s.conflicting_commits, s.retried);
+  }
+  bool operator==(const JobReport&) const = default;
+};
+
+/// Of the rates of the running jobs, divided by their weights.
+struct FairnessReport {
+  std::uint32_t jobs = 0;                ///< that ran through the whole window
+  std::uint64_t max_min_milli = 0;       ///< max/min ratio in thousandths; 0 = fewer than two such jobs
+  std::uint32_t windows = 0;             ///< 10 s windows judged so far (one a second)
+  std::uint32_t in10_windows = 0;        ///< of those within 10 %
+  std::uint32_t in20_windows = 0;
+  std::uint64_t last_max_min_milli = 0;  ///< of the last window in which two or more jobs ran throughout
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.jobs, s.max_min_milli, s.windows, s.in10_windows, s.in20_windows, s.last_max_min_milli);
+  }
+  bool operator==(const FairnessReport&) const = default;
+};
+
+enum class NodeState : std::uint8_t { alive = 0, suspect = 1, dead = 2, left = 3, unknown = 4 };
+
+/// One machine as the coordinator sees it.
+struct NodeReport {
+  NodeId id;
+  NodeState state = NodeState::unknown;
+  bool coordinator = false;
+  std::string host;
+  std::uint16_t base_port = 0;
+  std::uint32_t pid = 0;
+  std::string data_dir;
+  Incarnation incarnation;
+  WallMs since_ms = 0;           ///< when it entered this state
+  std::uint32_t slots = 0;
+  std::uint32_t leased = 0;
+  std::uint32_t running = 0;     ///< batches in executors
+  std::uint64_t capacity_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t blocks = 0;
+  std::uint64_t block_bytes = 0;
+  std::uint64_t rss_bytes = 0;   ///< of idunnod
+  bool read_only = false;        ///< disk full: takes no blocks
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.state, s.coordinator, s.host, s.base_port, s.pid, s.data_dir, s.incarnation, s.since_ms, s.slots,
+                    s.leased, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes, s.read_only);
+  }
+  bool operator==(const NodeReport&) const = default;
+};
+
+/// The result of one batch as a worker offers it: the block is on the disks of `block.replicas`.
+struct BatchCommit {
+  JobId job;
+  BatchIndex batch = 0;
+  std::uint32_t attempt = 0;
+  NodeId node;                    ///< that computed it
+  BlockRef block;
+  std::uint32_t queries = 0;
+  std::uint32_t errors = 0;       ///< error rows among them
+  WallMs started_ms = 0;          ///< wall clock of the worker, for people
+  std::uint64_t duration_us = 0;  ///< from the start of the batch in its executor to the sending of this commit
+  std::uint64_t infer_us = 0;     ///< of that, inside the engine
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.batch, s.attempt, s.node, s.block, s.queries, s.errors, s.started_ms, s.duration_us, s.infer_us);
+  }
+  bool operator==(const BatchCommit&) const = default;
+};
+
+/// Permission to compute one batch, under one epoch.
+struct Lease {
+  JobId job;
+  BatchIndex batch = 0;
+  std::uint32_t attempt = 0;
+  std::uint64_t first_query = 0;
+  std::uint32_t queries = 0;
+  std::uint64_t pass = 0;   ///< the job's stride count at the time of the lease; lower starts first at the worker
+  std::int32_t priority = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.batch, s.attempt, s.first_query, s.queries, s.pass, s.priority);
+  }
+  bool operator==(const Lease&) const = default;
+};
+
+/// What a worker must know of a job before its first lease: the model's and manifest's blocks included.
+struct JobDescription {
+  JobId job;
+  JobSpec spec;
+  ModelVersion model;
+  FileVersion onnx;       ///< with blocks; no blocks for the engine that does nothing
+  FileVersion labels;     ///< with blocks; version 0 when there are none
+  FileVersion manifest;   ///< with blocks
+  std::uint32_t replication = 1;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.spec, s.model, s.onnx, s.labels, s.manifest, s.replication);
+  }
+  bool operator==(const JobDescription&) const = default;
+};
+
+/// One thing that happened, for `watch` and the logs.
+struct Event {
+  WallMs at_ms = 0;
+  NodeId node;            ///< that tells it
+  std::string type;       ///< job_submitted, batch_leased, batch_started, batch_committed, job_done, node_joined, node_dead, ...
+  JobId job;              ///< 0 = none
+  std::int64_t batch = -1;
+  std::string text;
+  template <class Self>
+  static auto tie(Self& s) { return std::tie(s.at_ms, s.node, s.type, s.job, s.batch, s.text); }
+  bool operator==(const Event&) const = default;
+};
+
+}  // namespace idunno

@@ -1,0 +1,134 @@
+#pragma once
+/// The replicated state machine: SDFS namespace, models, jobs and their progress, known nodes, remembered answers. A function of the
+/// log alone: `apply` is deterministic, knows no clock but the stamp in the entry, no rate and no floating point. Assignments are not
+/// in it (nodes/jobs/coordinator.h).
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bus/codec.h"
+#include "bus/commands.h"
+#include "bus/types.h"
+#include "nodes/jobs/latency_histogram.h"
+#include "storage/sdfs/namespace.h"
+
+namespace idunno {
+
+inline constexpr std::size_t kRememberedAnswersMax = 16384;
+inline constexpr std::size_t kJobsMax = 4096;  ///< finished ones included; `job remove` makes room
+
+/// An encoded answer, ready to send: RpcServer::reply_raw.
+struct Answer {
+  MessageType type = MessageType::error_reply;
+  Bytes body;
+  template <class Self>
+  static auto tie(Self& s) { return std::tie(s.type, s.body); }
+  bool operator==(const Answer&) const = default;
+};
+
+template <class Reply>
+[[nodiscard]] Answer make_answer(const Reply& reply) {
+  return Answer{Reply::kType, encode(reply)};
+}
+[[nodiscard]] inline Answer make_error(Errc code, std::string detail) {
+  return make_answer(ErrorReply{code, std::move(detail), {}});
+}
+
+/// A job as the log knows it.
+struct Job {
+  JobId id;
+  JobSpec spec;
+  JobState state = JobState::running;
+  std::string reason;
+  std::string result_path;
+  WallMs submitted_ms = 0;
+  WallMs first_batch_ms = 0;
+  WallMs finished_ms = 0;
+  std::uint64_t batches = 0;               ///< of the whole job
+  std::uint64_t batches_done = 0;
+  std::uint64_t queries_done = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t duplicate_commits = 0;
+  std::uint64_t conflicting_commits = 0;
+  std::vector<Hash128> digests;            ///< of each batch's result; {0,0} = not committed
+  LatencyHistogram latency;                ///< processing time, one count a query
+  Hash128 digest;                          ///< over `digests` in order, when done
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.spec, s.state, s.reason, s.result_path, s.submitted_ms, s.first_batch_ms, s.finished_ms, s.batches,
+                    s.batches_done, s.queries_done, s.errors, s.duplicate_commits, s.conflicting_commits, s.digests, s.latency,
+                    s.digest);
+  }
+  [[nodiscard]] bool active() const { return state == JobState::queued || state == JobState::running || state == JobState::paused; }
+  [[nodiscard]] bool committed(BatchIndex batch) const { return digests[batch] != Hash128{}; }
+  [[nodiscard]] std::uint32_t queries_of(BatchIndex batch) const;
+  bool operator==(const Job&) const = default;
+};
+
+/// What applying an entry led to, besides the answer.
+struct Applied {
+  Answer answer;
+  std::vector<BlockRef> freed;                 ///< copies to delete, at their replicas
+  std::vector<JobId> submitted;
+  std::vector<JobId> changed;                  ///< state, weight, limit or priority changed by a command
+  std::vector<JobId> finished;                 ///< became done
+  std::vector<JobId> removed;
+  struct Commit {
+    BatchCommit commit;
+    CommitOutcome outcome;
+  };
+  std::vector<Commit> commits;
+  bool namespace_changed = false;              ///< replicas may be missing or surplus
+};
+
+class ClusterState {
+ public:
+  explicit ClusterState(std::uint32_t versions_max = 8);
+
+  /// A malformed command is answered with an error and changes nothing (it is the same on every node).
+  [[nodiscard]] Applied apply(const LogEntry& entry);
+
+  [[nodiscard]] const Namespace& files() const { return files_; }
+  [[nodiscard]] const std::map<JobId, Job>& jobs() const { return jobs_; }
+  [[nodiscard]] const Job* job(JobId id) const;
+  /// By name, newest version last.
+  [[nodiscard]] const std::map<std::string, std::vector<ModelVersion>>& models() const { return models_; }
+  [[nodiscard]] const ModelVersion* model(const std::string& name, std::uint32_t version = 0) const;
+  [[nodiscard]] const Answer* remembered(RequestId request) const;
+  struct KnownNode {
+    Incarnation incarnation;
+    std::uint64_t store_id = 0;
+    template <class Self>
+    static auto tie(Self& s) { return std::tie(s.incarnation, s.store_id); }
+    bool operator==(const KnownNode&) const = default;
+  };
+  [[nodiscard]] const std::map<NodeId, KnownNode>& nodes() const { return nodes_; }
+  [[nodiscard]] LogIndex applied_index() const { return applied_; }
+  [[nodiscard]] Epoch epoch() const { return epoch_; }
+
+  /// Questions that requests are checked with before they are proposed, and again when they are applied. ok = would be accepted.
+  [[nodiscard]] Status check_submit(const JobSpec& spec) const;
+  [[nodiscard]] Status check_remove(const std::vector<std::string>& paths, bool recursive) const;  ///< conflict when an active job is below
+
+  [[nodiscard]] Bytes encode_snapshot() const;
+  [[nodiscard]] static Result<ClusterState> decode_snapshot(ByteView bytes, std::uint32_t versions_max);
+
+ private:
+  Namespace files_;
+  std::map<std::string, std::vector<ModelVersion>> models_;
+  std::map<std::string, std::uint32_t> last_model_version_;  ///< survives removal: a version number is never used again
+  std::map<JobId, Job> jobs_;
+  std::map<NodeId, KnownNode> nodes_;
+  std::map<RequestId, Answer> answers_;
+  std::deque<RequestId> answer_order_;
+  std::uint64_t next_job_ = 1;
+  LogIndex applied_;
+  Epoch epoch_;
+};
+
+}  // namespace idunno

@@ -1,0 +1,179 @@
+#pragma once
+/// Reading and writing SDFS from any process: the CLI, and inside a node the worker that reads inputs and writes results.
+///
+/// Two layers. `BlockClient` moves blocks between this process and the nodes' data services (parallel, bounded, verified, with fall-back to
+/// other replicas). `SdfsClient` adds the metadata calls to the coordinator. Both are callback-based on one EventLoop and belong to
+/// its thread; the CLI wraps them with EventLoop::run_until. All results are delivered exactly once.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bus/base/bytes.h"
+#include "bus/base/result.h"
+#include "bus/base/time.h"
+#include "bus/rpc.h"
+#include "bus/types.h"
+
+namespace idunno {
+
+/// Finds the coordinator, follows not_leader, retries on no_coordinator/unavailable/timeout with the same request id until `timeout`.
+class MetadataClient {
+ public:
+  MetadataClient(EventLoop& loop, RpcClient& rpc, std::vector<NodeId> nodes, Duration timeout);
+  ~MetadataClient();
+
+  template <class Req>
+  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done) {
+    const RequestId id = rpc().fresh_request_id();
+    start([this, request, id](NodeId node, Duration timeout, AttemptDone attempt_done,
+                              std::shared_ptr<Result<typename Req::Reply>> out) {
+      rpc().call(node, Service::rpc, request, {}, RpcClient::CallOptions{timeout, id, {}},
+                 std::function<void(Result<RpcReply<typename Req::Reply>>, NodeId)>(
+                     [attempt_done = std::move(attempt_done), out](Result<RpcReply<typename Req::Reply>> answer, NodeId leader) {
+                       if (answer) {
+                         *out = std::move(answer->body);
+                         attempt_done(Status{}, {});
+                       } else {
+                         attempt_done(answer.error(), leader);
+                       }
+                     }));
+    }, std::make_shared<Result<typename Req::Reply>>(Error{Errc::internal, "no answer"}), std::move(done));
+  }
+
+  /// Blocks the calling thread, running the loop meanwhile: for the CLI.
+  template <class Req>
+  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request) {
+    auto out = std::make_shared<std::optional<Result<typename Req::Reply>>>();
+    call<Req>(request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); });
+    run_until([out] { return out->has_value(); });
+    if (!*out) return Error{Errc::timeout, "no answer in time"};
+    return std::move(**out);
+  }
+  [[nodiscard]] RpcClient& rpc();
+  [[nodiscard]] EventLoop& loop();
+  [[nodiscard]] NodeId coordinator_hint() const;
+
+ private:
+  using AttemptDone = std::function<void(Status, NodeId leader)>;
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+
+  void run_until(const std::function<bool()>& done);
+  /// One logical call: attempts at nodes until it succeeds, fails for good, or time is up.
+  void start_attempts(std::function<void(NodeId, Duration, AttemptDone)> attempt, std::function<void(Status)> finished);
+
+  template <class Attempt, class Out, class Done>
+  void start(Attempt attempt, std::shared_ptr<Out> out, Done done) {
+    start_attempts([attempt = std::move(attempt), out](NodeId node, Duration timeout, AttemptDone attempt_done) {
+      attempt(node, timeout, std::move(attempt_done), out);
+    }, [out, done = std::move(done)](Status status) {
+      if (status) done(std::move(*out));
+      else done(status.error());
+    });
+  }
+};
+
+/// A block to be written.
+struct NewBlock {
+  BlockKey key;      ///< id from BlockIdSource, length and hash of `bytes`
+  Payload bytes;
+};
+
+/// Draws block ids: `hi` random for this process, `lo` counts.
+class BlockIdSource {
+ public:
+  explicit BlockIdSource(std::uint64_t writer) : writer_(writer) {}
+  BlockId next() { return BlockId{writer_, ++count_}; }
+
+ private:
+  std::uint64_t writer_;
+  std::uint64_t count_ = 0;
+};
+
+class BlockClient {
+ public:
+  /// Serves reads and writes of the own node without the network; null in the CLI. Called in the loop's thread.
+  struct Local {
+    NodeId node;
+    std::function<Result<Payload>(const BlockKey&)> get;
+    /// Calls back when synced.
+    std::function<void(std::vector<NewBlock>, std::function<void(Result<std::vector<BlockStatus>>)>)> put;
+  };
+  struct Options {
+    std::size_t bytes_in_flight_max = 32U << 20U;  ///< of reads and of writes each (payload bytes x replicas for writes)
+    std::uint32_t requests_per_node_max = 4;       ///< of each kind; more writes to a busy node are gathered into one request
+    Duration request_timeout = std::chrono::seconds(10);
+  };
+  BlockClient(EventLoop& loop, RpcClient& rpc, Options options, Local local = {});
+  ~BlockClient();
+
+  /// Where writes go; replaced whenever the membership changes.
+  void set_placement(std::vector<PlacementNode> nodes, std::uint32_t replication);
+
+  /// Writes one block to its rendezvous nodes; another node takes the place of one that fails. Done when min(replication, live nodes)
+  /// copies are synced; the ref names them. Error unavailable/full when fewer nodes than that take it.
+  void write(NewBlock block, std::function<void(Result<BlockRef>)> done);
+
+  /// Reads one block: own node first, then the replicas; verified. A replica that answers damaged or missing is mended afterwards
+  /// from the good copy (PutBlocks), and `on_bad_copy` is told. damaged/unavailable when no replica has it.
+  void read(const BlockRef& block, std::function<void(Result<Payload>)> done);
+  void on_bad_copy(std::function<void(const BlockRef&, NodeId, BlockStatus)> handler);
+
+  [[nodiscard]] bool busy() const;  ///< at its bounds: the caller should wait for a callback before it gives more
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+struct TransferProgress {
+  std::uint64_t files_done = 0;
+  std::uint64_t bytes_done = 0;
+};
+
+/// Whole files, for the CLI and for small writes (manifests, models). Blocking calls that run the loop.
+class SdfsClient {
+ public:
+  SdfsClient(MetadataClient& metadata, BlockClient& blocks, BlockIdSource& ids);
+
+  /// Fetches the placement from the coordinator. Before the first write.
+  [[nodiscard]] Status refresh_placement();
+
+  struct PutItem {
+    std::string local_path;
+    std::string sdfs_path;
+  };
+  /// Streams local files; many small ones share requests and log entries. Bounded memory whatever the sizes. All files of one call whose
+  /// metadata fit one request become visible together. `progress` is called between blocks.
+  [[nodiscard]] Result<std::vector<FileVersion>> put(const std::vector<PutItem>& items, const std::function<void(const TransferProgress&)>& progress);
+  /// One file from memory, with the caller's block borders (manifests): block i = pieces[i], each at most kBlockBytesMax.
+  [[nodiscard]] Result<FileVersion> put_pieces(const std::string& sdfs_path, std::vector<Bytes> pieces);
+
+  /// Streams a file in order, block by block, several in flight; `sink` gets verified bytes. Version 0 = newest.
+  [[nodiscard]] Status get(const std::string& sdfs_path, std::uint32_t version, const std::function<Status(ByteView)>& sink);
+  /// Many files at once into a folder (get -r): parallel over files and blocks; each file appears under its final name only when complete.
+  struct GetItem {
+    FileVersion file;        ///< with all its blocks, or with none: they are fetched
+    std::string local_path;
+  };
+  [[nodiscard]] Status get_files(const std::vector<GetItem>& items, const std::function<void(const TransferProgress&)>& progress);
+
+  /// The file with all its blocks.
+  [[nodiscard]] Result<FileVersion> stat(const std::string& sdfs_path, std::uint32_t version);
+  /// Everything below a folder, or the file itself, in path order.
+  [[nodiscard]] Result<std::vector<FileVersion>> list_all(const std::string& sdfs_path, bool with_blocks);
+
+  [[nodiscard]] MetadataClient& metadata() { return metadata_; }
+  [[nodiscard]] BlockClient& blocks() { return blocks_; }
+
+ private:
+  MetadataClient& metadata_;
+  BlockClient& blocks_;
+  BlockIdSource& ids_;
+};
+
+}  // namespace idunno
