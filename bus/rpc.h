@@ -90,6 +90,9 @@ class RpcServer {
     };
   }
 
+  /// Requests of known types that have no handler (without it they are answered `invalid`).
+  void on_other(std::function<void(const RequestContext&)> handler) { other_ = std::move(handler); }
+
   void set_epoch(Epoch epoch) { epoch_ = epoch; }  ///< stamped on what is sent from now on
 
   template <class Reply>
@@ -119,6 +122,7 @@ class RpcServer {
   void on_readable();
 
   std::map<MessageType, Handler> handlers_;
+  std::function<void(const RequestContext&)> other_;
   Epoch epoch_;
   std::unique_ptr<Impl> impl_;
 };

@@ -19,6 +19,10 @@ namespace idunno {
 
 inline constexpr std::size_t kLeasesHeldMax = 65536;
 
+/// A lease with an attempt from here on is not computed: the batch failed too often elsewhere, so the worker writes an error row for each of
+/// its queries, without the engine, and commits that. The job goes on.
+inline constexpr std::uint32_t kGiveUpAttempt = 1000;
+
 struct LeaseKey {
   JobId job;
   BatchIndex batch = 0;

@@ -1,0 +1,51 @@
+#pragma once
+/// What the two RocksDB stores share: options that follow the traps we know of, errors, keys in sort order. Only included by
+/// storage/rocks_*.cc: RocksDB's names stay inside this folder.
+
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/write_batch.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "bus/base/bytes.h"
+#include "bus/base/ids.h"
+#include "bus/base/result.h"
+
+namespace idunno::rocks {
+
+inline constexpr int kOpenFilesMax = 512;
+inline constexpr std::size_t kKeptInfoLogs = 2;
+inline constexpr std::size_t kInfoLogBytesMax = 1U << 20U;
+
+/// Options that hold for every store of ours. `cache` is for index, filter and data blocks alike.
+[[nodiscard]] rocksdb::Options base_options(std::uint64_t write_buffer_bytes, int write_buffers, std::shared_ptr<rocksdb::Cache> cache);
+
+/// Acknowledged writes are synced.
+[[nodiscard]] rocksdb::WriteOptions synced();
+
+/// `doing` is what was being done, to what. Corruption becomes damaged, a full disk full, all else internal.
+[[nodiscard]] Error to_error(const rocksdb::Status& status, const std::string& doing);
+
+[[nodiscard]] inline rocksdb::Slice to_slice(ByteView bytes) { return {bytes.data(), bytes.size()}; }
+[[nodiscard]] inline ByteView to_view(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+/// Numbers in keys and values are big-endian, so that keys sort as the numbers do.
+void append_u32(std::string& out, std::uint32_t value);
+void append_u64(std::string& out, std::uint64_t value);
+[[nodiscard]] std::uint32_t read_u32(ByteView bytes, std::size_t offset);  ///< offset + 4 <= size
+[[nodiscard]] std::uint64_t read_u64(ByteView bytes, std::size_t offset);  ///< offset + 8 <= size
+
+/// Makes the folder and its parents.
+[[nodiscard]] Status make_folder(const std::filesystem::path& folder);
+
+/// Renames `folder` to the first free `<folder>.broken-<n>` and syncs the parent folder. Returns the new name.
+[[nodiscard]] Result<std::filesystem::path> set_aside(const std::filesystem::path& folder);
+
+/// From the kernel's generator; never 0.
+[[nodiscard]] std::uint64_t random_u64();
+
+}  // namespace idunno::rocks
