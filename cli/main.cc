@@ -1,1 +1,3 @@
-// Not written yet.
+#include "cli/root.h"
+
+int main(int argc, char** argv) { return idunno::cli::run(argc, argv); }

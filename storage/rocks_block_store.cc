@@ -16,6 +16,7 @@
 #include "storage/block_store.h"
 #include "storage/disk_space.h"
 #include "storage/rocks_common.h"
+#include "storage/rocks_reclaimer.h"
 
 namespace idunno {
 namespace {
@@ -73,10 +74,7 @@ rocksdb::Options block_options(const RocksStoreOptions& options, std::shared_ptr
   out.enable_blob_files = true;
   out.min_blob_size = kBlobBytesMin;
   out.blob_compression_type = rocksdb::kNoCompression;  // blocks are images and the like
-  // Space of deleted blocks comes back when a blob file is at least half garbage.
-  out.enable_blob_garbage_collection = true;
-  out.blob_garbage_collection_age_cutoff = 1.0;
-  out.blob_garbage_collection_force_threshold = 0.5;
+  out.enable_blob_garbage_collection = false;           // storage/rocks_reclaimer.h
   return out;
 }
 
@@ -98,6 +96,7 @@ class RocksBlockStore final : public BlockStore {
     const std::filesystem::path mark = options_.folder / kAsideMark;
     std::error_code error;
     if (std::filesystem::exists(mark, error)) return Error{Errc::damaged, "the store was found damaged when it last ran"};
+    if (lost_its_manifest()) return Error{Errc::damaged, fmt::format("{} has lost its file CURRENT", options_.folder.string())};
     if (auto opened = open_database(); !opened) return opened;
     if (auto known = check_format(); !known) return known;
     if (auto counted = count(); !counted) return counted;
@@ -151,11 +150,12 @@ class RocksBlockStore final : public BlockStore {
     if (found == 0) return {};
     // Not synced: a deletion lost in a power cut is found again by the next inventory.
     if (const auto status = database_->Write(rocksdb::WriteOptions(), &batch); !status.ok()) {
-      if (status.IsNoSpace()) return to_error(status, "deleting blocks"), reopen_after_full(status);
+      if (status.IsNoSpace()) return reopen_after_full(status);
       return give_up(to_error(status, fmt::format("deleting {} blocks from {}", found, options_.folder.string())));
     }
     blocks_ -= found;
     bytes_ -= bytes;
+    reclaimer_.deleted(database_.get(), bytes, bytes_.load());
     return {};
   }
 
@@ -192,6 +192,7 @@ class RocksBlockStore final : public BlockStore {
   std::uint64_t store_id() const override { return store_id_; }
 
   void close() {
+    reclaimer_.stop();
     const std::unique_lock lock(database_mutex_);
     database_.reset();
   }
@@ -210,11 +211,22 @@ class RocksBlockStore final : public BlockStore {
   Status open_database() {
     rocksdb::DB* database = nullptr;
     const auto status = rocksdb::DB::Open(block_options(options_, cache_), options_.folder.string(), &database);
-    if (!status.ok()) return to_error(status, fmt::format("opening the block store {}", options_.folder.string()));
+    if (!status.ok()) return opening_error(status);
     const std::unique_lock lock(database_mutex_);
     database_.reset(database);
     closed_ = false;
     return {};
+  }
+
+  /// What keeps a sound store from opening keeps its code; everything else is damage: a store that can not be trusted.
+  Error opening_error(const rocksdb::Status& status) const {
+    Error error = to_error(status, fmt::format("opening the block store {}", options_.folder.string()));
+    const std::string why = status.ToString();
+    const bool locked = why.find("/LOCK") != std::string::npos;
+    const bool denied = why.find("Permission denied") != std::string::npos || why.find("Too many open files") != std::string::npos;
+    if (locked) return Error{Errc::conflict, error.detail + " (is another idunnod using it?)"};
+    if (error.code != Errc::full && !denied) error.code = Errc::damaged;
+    return error;
   }
 
   Status check_format() {
@@ -227,6 +239,17 @@ class RocksBlockStore final : public BlockStore {
     if (!id.ok() || value.size() != 8) return Error{Errc::damaged, fmt::format("{} has lost its id", options_.folder.string())};
     store_id_ = rocks::read_u64(value, 0);
     return {};
+  }
+
+  /// Without CURRENT RocksDB would make a new store on top of the old one's files, and delete them.
+  [[nodiscard]] bool lost_its_manifest() const {
+    std::error_code error;
+    if (std::filesystem::exists(options_.folder / "CURRENT", error)) return false;
+    for (const auto& entry : std::filesystem::directory_iterator(options_.folder, error)) {
+      const auto extension = entry.path().extension();
+      if (extension == ".sst" || extension == ".blob") return true;
+    }
+    return false;
   }
 
   Status initialise() {
@@ -392,6 +415,7 @@ class RocksBlockStore final : public BlockStore {
   std::mutex write_mutex_;             ///< put, remove, closing and opening again
   std::shared_mutex database_mutex_;   ///< shared while database_ is used outside write_mutex_; taken after it
   std::unique_ptr<rocksdb::DB> database_;
+  rocks::Reclaimer reclaimer_;         ///< uses *database_
   std::atomic<bool> closed_{false};    ///< by a full disk
   bool failed_ = false;
   std::uint64_t store_id_ = 0;
@@ -406,7 +430,7 @@ Result<OpenedBlockStore> open_rocks_block_store(const RocksStoreOptions& options
   OpenedBlockStore opened;
   auto store = std::make_unique<RocksBlockStore>(options);
   auto status = store->open();
-  // Full is no damage, and neither is a store that another process holds (RocksDB says IO error): only damage is put aside.
+  // A full disk, a store that another process holds, or missing rights are no damage.
   if (!status && status.error().code == Errc::damaged) {
     opened.was_replaced = true;
     opened.why_replaced = status.error().detail;

@@ -15,12 +15,19 @@
 #include "bus/commands.h"
 #include "bus/types.h"
 #include "nodes/jobs/latency_histogram.h"
+#include "storage/log_store.h"
 #include "storage/sdfs/namespace.h"
 
 namespace idunno {
 
 inline constexpr std::size_t kRememberedAnswersMax = 16384;
 inline constexpr std::size_t kJobsMax = 4096;  ///< finished ones included; `job remove` makes room
+inline constexpr std::uint64_t kBatchesMax = 4U << 20U;  ///< of one job
+inline constexpr std::uint32_t kBatchQueriesMax = 65536;
+inline constexpr std::uint32_t kWeightMilliMax = 1'000'000;
+inline constexpr std::size_t kModelVersionsMax = 4096;   ///< of all models together
+inline constexpr std::size_t kModelNamesMax = 65536;     ///< that ever had a version
+inline constexpr std::size_t kNameBytesMax = 128;        ///< of a job or model
 
 /// An encoded answer, ready to send: RpcServer::reply_raw.
 struct Answer {
@@ -116,9 +123,38 @@ class ClusterState {
   [[nodiscard]] Status check_remove(const std::vector<std::string>& paths, bool recursive) const;  ///< conflict when an active job is below
 
   [[nodiscard]] Bytes encode_snapshot() const;
+  /// invalid when the bytes are not a snapshot or contradict themselves.
   [[nodiscard]] static Result<ClusterState> decode_snapshot(ByteView bytes, std::uint32_t versions_max);
 
  private:
+  template <class Command>
+  void run(const CommandEnvelope& command, Applied& out);
+  void dispatch(const CommandEnvelope& command, Applied& out);
+  void remember(RequestId request, const Answer& answer);
+
+  // One for each command; a refused one sets out.answer to an error and changes nothing.
+  void on(const NewEpoch& command, WallMs stamp, Applied& out);
+  void on(const RegisterNode& command, WallMs stamp, Applied& out);
+  void on(const CommitFiles& command, WallMs stamp, Applied& out);
+  void on(const RemoveFiles& command, WallMs stamp, Applied& out);
+  void on(const MoveReplicas& command, WallMs stamp, Applied& out);
+  void on(const ForgetBlocks& command, WallMs stamp, Applied& out);
+  void on(const AddModel& command, WallMs stamp, Applied& out);
+  void on(const RemoveModel& command, WallMs stamp, Applied& out);
+  void on(const SubmitJob& command, WallMs stamp, Applied& out);
+  void on(const ControlJob& command, WallMs stamp, Applied& out);
+  void on(const SetJob& command, WallMs stamp, Applied& out);
+  void on(const FailJob& command, WallMs stamp, Applied& out);
+  void on(const CommitBatchResults& command, WallMs stamp, Applied& out);
+
+  [[nodiscard]] std::set<std::string> pinned_paths() const;
+  [[nodiscard]] Status check_model(const ModelVersion& model) const;
+  [[nodiscard]] Status check_model_file(const std::string& what, const std::string& path, std::uint32_t version) const;
+  [[nodiscard]] CommitOutcome commit_batch(const BatchCommit& commit, WallMs stamp, Applied& out);
+  void accept_batch(Job& job, const BatchCommit& commit);
+  void end_job(Job& job, JobState state, std::string reason, WallMs stamp);
+  void remove_job(Job& job, Applied& out);
+
   Namespace files_;
   std::map<std::string, std::vector<ModelVersion>> models_;
   std::map<std::string, std::uint32_t> last_model_version_;  ///< survives removal: a version number is never used again

@@ -53,7 +53,8 @@ void LatencyHistogram::record(std::uint64_t value_us, std::uint64_t count) {
   if (value_us > kLatencyMaxUs) clamped_ += count;
   const std::uint64_t value = std::clamp<std::uint64_t>(value_us, 1, kLatencyMaxUs);
   const std::uint16_t index = bucket_of(value);
-  auto at = std::lower_bound(buckets_.begin(), buckets_.end(), index, [](const Bucket& b, std::uint16_t i) { return b.index < i; });
+  auto at =
+      std::lower_bound(buckets_.begin(), buckets_.end(), index, [](const Bucket& b, std::uint16_t i) { return b.index < i; });
   if (at == buckets_.end() || at->index != index) at = buckets_.insert(at, Bucket{index, 0});
   at->count += count;
   count_ += count;
@@ -115,7 +116,8 @@ std::uint64_t LatencyHistogram::percentile_us(std::uint32_t thousandths) const {
 }
 
 LatencySummary LatencyHistogram::summary() const {
-  return LatencySummary{count_, mean_us(), sd_us(), percentile_us(500), percentile_us(900), percentile_us(950), percentile_us(990)};
+  return LatencySummary{
+      count_, mean_us(), sd_us(), percentile_us(500), percentile_us(900), percentile_us(950), percentile_us(990)};
 }
 
 bool LatencyHistogram::valid() const {

@@ -1,1 +1,101 @@
-// Not written yet.
+#include "nodes/jobs/rate_window.h"
+
+#include <algorithm>
+
+namespace idunno {
+
+namespace {
+
+constexpr std::int64_t kSecondUs = 1'000'000;
+constexpr std::uint64_t kIn10Milli = 1100;
+constexpr std::uint64_t kIn20Milli = 1200;
+
+std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U, kRateWindowMaxS); }
+
+}  // namespace
+
+std::int64_t second_of(Time now) { return now.time_since_epoch().count() / kSecondUs; }
+
+const RateWindow::Slot* RateWindow::slot(std::int64_t second) const {
+  if (second < 0) return nullptr;
+  const Slot& found = slots_[static_cast<std::size_t>(second) % kRateSeconds];
+  return found.second == second ? &found : nullptr;
+}
+
+void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us) {
+  const std::int64_t second = std::max<std::int64_t>(second_of(now), 0);
+  Slot& into = slots_[static_cast<std::size_t>(second) % kRateSeconds];
+  if (into.second != second) into = Slot{second, 0, {}};
+  into.queries += queries;
+  into.latency.record(latency_us, queries);
+}
+
+std::uint64_t RateWindow::count(std::int64_t first, std::int64_t last) const {
+  std::uint64_t sum = 0;
+  for (std::int64_t second = std::max(first, last - static_cast<std::int64_t>(kRateSeconds) + 1); second <= last; ++second) {
+    if (const Slot* found = slot(second)) sum += found->queries;
+  }
+  return sum;
+}
+
+std::uint64_t RateWindow::rate_milli(std::uint32_t window_s, Duration age, Time now) const {
+  const std::int64_t present = second_of(now);
+  const std::int64_t window = window_of(window_s);
+  const std::int64_t covered_us = window * kSecondUs + now.time_since_epoch().count() % kSecondUs;
+  const std::int64_t over_us = std::max<std::int64_t>(std::min<std::int64_t>(covered_us, age.count()), 1000);
+  return count(present - window, present) * 1'000'000'000U / static_cast<std::uint64_t>(over_us);
+}
+
+LatencyHistogram RateWindow::latency(std::uint32_t window_s, Time now) const {
+  LatencyHistogram sum;
+  const std::int64_t present = second_of(now);
+  for (std::int64_t second = present - window_of(window_s); second <= present; ++second) {
+    if (const Slot* found = slot(second)) sum.merge(found->latency);
+  }
+  return sum;
+}
+
+void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidate>& candidates) {
+  if (now_second == last_second_) {
+    // Within the second: only those that stop competing matter.
+    for (const Candidate& candidate : candidates) {
+      if (!candidate.competes) since_.erase(candidate.job);
+    }
+    return;
+  }
+  if (now_second != last_second_ + 1) since_.clear();
+  last_second_ = now_second;
+
+  const std::int64_t window = kFairnessWindowS;
+  std::uint64_t lowest = 0;
+  std::uint64_t highest = 0;
+  std::uint32_t jobs = 0;
+  for (const Candidate& candidate : candidates) {
+    const auto found = since_.find(candidate.job);
+    if (!candidate.competes) {
+      if (found != since_.end()) since_.erase(found);
+      continue;
+    }
+    if (found == since_.end() || found->second.weight_milli != candidate.weight_milli) {
+      since_[candidate.job] = Since{now_second, candidate.weight_milli};
+      continue;
+    }
+    if (now_second - found->second.second < window || candidate.rates == nullptr) continue;
+    const std::uint64_t queries = candidate.rates->count(now_second - window, now_second - 1);
+    const std::uint64_t share = queries * 1'000'000U / std::max(candidate.weight_milli, 1U);
+    lowest = jobs == 0 ? share : std::min(lowest, share);
+    highest = std::max(highest, share);
+    ++jobs;
+  }
+  report_.jobs = jobs;
+  report_.max_min_milli = 0;
+  if (jobs < 2 || highest == 0) return;
+  const std::uint64_t ratio = highest * 1000U / std::max<std::uint64_t>(lowest, 1);
+  report_.max_min_milli = ratio;
+  report_.last_max_min_milli = ratio;
+  ++report_.windows;
+  if (ratio <= kIn10Milli) ++report_.in10_windows;
+  if (ratio <= kIn20Milli) ++report_.in20_windows;
+}
+
+}  // namespace idunno

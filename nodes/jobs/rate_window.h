@@ -1,0 +1,69 @@
+#pragma once
+/// Rates over the last seconds, counted in whole seconds and integers: what `stats` shows of a job and what fairness is judged by. Local to
+/// the coordinator, not replicated. Bounded: kRateSeconds slots a job.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "bus/base/time.h"
+#include "bus/types.h"
+#include "nodes/jobs/latency_histogram.h"
+
+namespace idunno {
+
+inline constexpr std::size_t kRateSeconds = 64;
+inline constexpr std::uint32_t kRateWindowMaxS = 60;
+inline constexpr std::uint32_t kFairnessWindowS = 10;
+
+/// The second that `now` lies in.
+[[nodiscard]] std::int64_t second_of(Time now);
+
+class RateWindow {
+ public:
+  /// `queries` of one batch, committed now, that took `latency_us` each.
+  void add(Time now, std::uint64_t queries, std::uint64_t latency_us);
+  /// Queries committed in the seconds [first, last]; those longer than kRateSeconds ago are forgotten.
+  [[nodiscard]] std::uint64_t count(std::int64_t first, std::int64_t last) const;
+  /// Thousandths of queries per second over the last `window_s` (bounded to 1..kRateWindowMaxS) whole seconds and the part of the
+  /// present one; over `age` when the job is younger than that.
+  [[nodiscard]] std::uint64_t rate_milli(std::uint32_t window_s, Duration age, Time now) const;
+  [[nodiscard]] LatencyHistogram latency(std::uint32_t window_s, Time now) const;
+
+ private:
+  struct Slot {
+    std::int64_t second = -1;
+    std::uint64_t queries = 0;
+    LatencyHistogram latency;
+  };
+  [[nodiscard]] const Slot* slot(std::int64_t second) const;
+  std::vector<Slot> slots_ = std::vector<Slot>(kRateSeconds);
+};
+
+/// Judges once a second whether the jobs that ran all through the last kFairnessWindowS seconds had rates in the ratio of their weights.
+class FairnessMonitor {
+ public:
+  struct Candidate {
+    JobId job;
+    const RateWindow* rates = nullptr;
+    std::uint32_t weight_milli = 1000;
+    bool competes = false;  ///< runs, has batches left to lease, nothing but the others holds it back
+  };
+  /// To be called at least once in each second that counts; a second that was left out counts for nobody. The weight must have been the same
+  /// all through the window.
+  void second(std::int64_t now_second, const std::vector<Candidate>& candidates);
+  void forget(JobId job) { since_.erase(job); }
+  [[nodiscard]] const FairnessReport& report() const { return report_; }
+
+ private:
+  struct Since {
+    std::int64_t second = 0;        ///< first whole second through which it competed
+    std::uint32_t weight_milli = 0;
+  };
+  std::map<JobId, Since> since_;
+  std::int64_t last_second_ = -1;
+  FairnessReport report_;
+};
+
+}  // namespace idunno

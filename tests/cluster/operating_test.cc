@@ -1,0 +1,106 @@
+// What an operator does: start, look, kill, start again, watch, stop.
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "tests/cluster/harness.h"
+
+namespace idunno::testing {
+namespace {
+
+TEST(OperatingCluster, StatusHasTheFieldsThatScriptsRead) {
+  const TestCluster cluster(3);
+  ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
+  const nlohmann::json status = cluster.status();
+  EXPECT_EQ(status.begin().key().empty(), false);
+  for (const char* field : {"schema", "nodes", "coordinator", "standby", "epoch", "voters", "phase", "under_replicated_blocks", "healthy"}) {
+    EXPECT_TRUE(status.contains(field)) << field;
+  }
+  ASSERT_EQ(status["nodes"].size(), 3U);
+  for (const char* field : {"id", "state", "roles", "pid", "address", "data_dir", "incarnation", "since"}) {
+    EXPECT_TRUE(status["nodes"][0].contains(field)) << field;
+  }
+  EXPECT_EQ(status.value("coordinator", ""), "n1");
+}
+
+TEST(OperatingCluster, KilledNodeIsDeadAndComesBackByStart) {
+  const TestCluster cluster(3);
+  cluster.expect(0, {"kill-node", "n2"});
+  ASSERT_TRUE(eventually([&] { return cluster.status()["nodes"][1].value("state", "") == "dead"; }));
+  EXPECT_FALSE(cluster.healthy());
+  cluster.expect(0, {"node", "start", "n2"});
+  ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
+}
+
+TEST(OperatingCluster, WatchPipedIsOneJsonObjectALine) {
+  const TestCluster cluster(2);
+  const auto folder = cluster.make_images("images", 20, 28);
+  cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
+  cluster.expect(0, {"model", "init", "lenet5"});
+  const auto seen = cluster.scratch() / "watch.jsonl";
+  const std::string watch = (bin_dir() / "idunno").string() + " --dir " + cluster.dir().string() + " watch > " + seen.string() + " & echo $!";
+  CommandResult started = run_program({"/bin/sh", "-c", watch});
+  const std::string pid = started.out.substr(0, started.out.find('\n'));
+  const auto contains = [&](const std::string& text) {
+    std::ifstream in(seen);
+    std::ostringstream all;
+    all << in.rdbuf();
+    return all.str().find(text) != std::string::npos;
+  };
+  EXPECT_TRUE(eventually([&] { return contains("\"stats\"") || contains("idunno.stats"); }));  // connected
+  const std::string id = cluster.submit({"--model", "lenet5", "--data", "/data"});
+  (void)cluster.finish(id);
+  EXPECT_TRUE(eventually([&] { return contains("job_done"); }));
+  EXPECT_TRUE(contains("batch_committed"));
+  EXPECT_TRUE(contains("batch_started"));
+  (void)run_program({"/bin/kill", pid});
+  std::ifstream in(seen);
+  for (std::string line; std::getline(in, line) && !in.eof();) {
+    EXPECT_TRUE(nlohmann::json::parse(line, nullptr, false).is_object()) << line;
+  }
+}
+
+TEST(OperatingCluster, LogsHaveOneLineForEachStepOfABatch) {
+  const TestCluster cluster(1);
+  const auto folder = cluster.make_images("images", 4, 28);
+  cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
+  cluster.expect(0, {"model", "init", "lenet5"});
+  const std::string id = cluster.submit({"--model", "lenet5", "--data", "/data", "--batch", "2"});
+  (void)cluster.finish(id);
+  const std::string log = cluster.node_log(1);
+  for (const std::string event : {"job_submitted", "batch_leased", "batch_started", "batch_committed", "job_done"}) {
+    EXPECT_NE(log.find("event=" + event + " job=" + id), std::string::npos) << event;
+  }
+}
+
+TEST(OperatingCluster, DownEndsEveryProcessAndUpBringsTheDataBack) {
+  const TestCluster cluster(2);
+  const auto file = cluster.scratch() / "file";
+  std::ofstream(file) << "still here";
+  cluster.expect(0, {"fs", "put", file.string(), "/file"});
+  const nlohmann::json before = cluster.status();
+  cluster.expect(0, {"down"});
+  for (const auto& node : before["nodes"]) {
+    EXPECT_FALSE(std::filesystem::exists("/proc/" + std::to_string(node.value("pid", 0)))) << node.dump();
+  }
+  cluster.expect(0, {"up"});
+  EXPECT_EQ(cluster.expect(0, {"fs", "cat", "/file"}).out, "still here");
+}
+
+TEST(OperatingCluster, IdleNodeIsSmall) {
+  const TestCluster cluster(3);
+  ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
+  for (const auto& node : cluster.status()["nodes"]) {
+    std::ifstream statm("/proc/" + std::to_string(node.value("pid", 0)) + "/statm");
+    std::uint64_t total = 0;
+    std::uint64_t resident = 0;
+    statm >> total >> resident;
+    std::printf("%s: %.1f MB resident\n", node.value("id", "").c_str(), static_cast<double>(resident) * 4096 / 1e6);
+    EXPECT_LT(resident * 4096, 40'000'000U);
+  }
+}
+
+}  // namespace
+}  // namespace idunno::testing
