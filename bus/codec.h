@@ -37,7 +37,7 @@ class Envelope {
   template <class T>
   [[nodiscard]] Result<T> body() const;
 
-  struct Parsed;  ///< msgpack's object tree
+  struct Parsed;  ///< the bytes and their msgpack tokens (bus/codec_impl.h)
   std::shared_ptr<const Parsed> parsed;
 };
 

@@ -22,9 +22,13 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  /// `socket` is a raw ZeroMQ socket; `on_readable` is called while messages wait, and reads a bounded number of them.
+  /// `socket` is a raw ZeroMQ socket; `on_readable` is called while messages wait, and reads a bounded number of them. It is also
+  /// called when the socket's state has changed otherwise (room to send), with perhaps nothing to read.
   void add_socket(void* socket, Callback on_readable);
   void remove_socket(void* socket);
+  /// To be called after sending on a registered socket: libzmq may then have taken in the signal of a message that can be read
+  /// now, and the loop has to look before it sleeps.
+  void touch(void* socket);
   void add_fd(int fd, Callback on_readable);
   void remove_fd(int fd);
 

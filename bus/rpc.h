@@ -49,6 +49,8 @@ struct PeerAddress {
   std::string public_key;  ///< Z85
 };
 using AddressBook = std::map<NodeId, PeerAddress>;
+/// "tcp://10.0.0.11:7401"
+[[nodiscard]] std::string endpoint_of(const PeerAddress& peer, Service service);
 
 /// Who sent a request: good for answers and pushes as long as the connection lives.
 struct PeerHandle {

@@ -46,6 +46,7 @@ struct Globals {
   std::filesystem::path config;    ///< --config, IDUNNO_CONFIG, else <dir>/cluster.toml
   std::filesystem::path key;       ///< --key, else <keys dir>/admin.key
   Duration timeout = std::chrono::seconds(30);
+  bool timeout_given = false;      ///< then it also bounds `--wait` and `job wait`, which have no bound otherwise
   Format format = Format::table;
   bool yes = false;
   bool quiet = false;

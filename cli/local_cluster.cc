@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "bus/clock.h"
@@ -59,7 +60,7 @@ Status write_file(const fs::path& file, const std::string& text) {
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host.compare(0, 4, "127.") == 0; }
 
-fs::path absolute(const fs::path& path) {
+fs::path absolute_path(const fs::path& path) {
   std::error_code error;
   fs::path full = fs::weakly_canonical(path, error);
   return error ? fs::absolute(path, error) : full;
@@ -109,7 +110,7 @@ Result<std::vector<std::string>> make_missing_keys(const ClusterConfig& config, 
 }
 
 Result<LocalCluster> LocalCluster::make(const fs::path& folder, const Options& options) {
-  const fs::path home = absolute(folder);
+  const fs::path home = absolute_path(folder);
   const fs::path file = home / "cluster.toml";
   std::error_code error;
   if (fs::exists(file, error)) return Error{Errc::conflict, fmt::format("{} exists already", file.string())};
@@ -153,7 +154,7 @@ Result<LocalCluster> LocalCluster::make(const fs::path& folder, const Options& o
 }
 
 Result<LocalCluster> LocalCluster::open(const fs::path& config_file) {
-  const fs::path file = absolute(config_file);
+  const fs::path file = absolute_path(config_file);
   std::error_code error;
   if (!fs::exists(file, error)) {
     return Error{Errc::not_found, fmt::format("no local cluster here: {} does not exist; start one with `idunno up`", file.string())};
@@ -162,8 +163,8 @@ Result<LocalCluster> LocalCluster::open(const fs::path& config_file) {
   if (!config) return config.error();
   const fs::path home = file.parent_path();
   for (const NodeConfig& node : config->nodes) {
-    const fs::path data = absolute(node.data_dir);
-    const bool inside = std::mismatch(home.begin(), home.end(), data.begin(), data.end()).first == home.end();
+    const fs::path data = absolute_path(node.data_dir);
+    const bool inside = data.parent_path() == home;
     if (!is_loopback(node.host) || !inside) {
       return Error{Errc::conflict, fmt::format("{} is not a local cluster: node {} is {} with data in {}; start, stop and kill its nodes on "
                                                "their own machines (systemctl, or ssh and kill)",
@@ -237,8 +238,17 @@ Result<unsigned> LocalCluster::stop(Duration grace) const {
 }
 
 Status LocalCluster::purge() const {
+  // Only what `up` made: a folder that holds other things as well keeps them.
+  std::vector<fs::path> ours;
+  for (const NodeConfig& node : config_.nodes) ours.push_back(absolute_path(node.data_dir));
+  ours.push_back(folder_ / "keys");
+  ours.push_back(config_.file);
   std::error_code error;
-  fs::remove_all(folder_, error);
+  for (const fs::path& path : ours) {
+    fs::remove_all(path, error);
+    if (error) return Error{Errc::internal, fmt::format("removing {}: {}", path.string(), error.message())};
+  }
+  if (fs::is_empty(folder_, error) && !error) fs::remove(folder_, error);
   if (error) return Error{Errc::internal, fmt::format("removing {}: {}", folder_.string(), error.message())};
   return {};
 }
@@ -261,34 +271,38 @@ Error not_up(const LocalCluster& cluster, NodeId node, Errc code, const std::str
   return Error{code, detail};
 }
 
-}  // namespace
+using Wanted = std::function<bool(const StatusReply&)>;
 
-Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started, Duration limit) {
+/// The first node whose process has ended, told as an error.
+Status ended_early(const LocalCluster& cluster, const std::map<NodeId, pid_t>& started) {
+  for (const auto& [node, pid] : started) {
+    if (const std::string end = child_end(pid); !end.empty()) return not_up(cluster, node, Errc::internal, end);
+  }
+  return {};
+}
+
+Result<StatusReply> wait_until(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started, Duration limit,
+                               const Wanted& wanted) {
   static constexpr Duration kLook = std::chrono::milliseconds(50);
   const Time deadline = monotonic_now() + limit;
+  EventLoop& loop = session.loop();
   StatusReply last;
   while (monotonic_now() < deadline) {
     auto answer = std::make_shared<std::optional<Result<StatusReply>>>();
     session.metadata().call<StatusRequest>({}, [answer](Result<StatusReply> reply) { *answer = std::move(reply); });
     // Between looks at the answer, look at the processes: one that has ended will never answer.
-    while (!session.loop().run_until([&] { return answer->has_value(); }, std::min(deadline, monotonic_now() + kLook))) {
-      for (const auto& [node, pid] : started) {
-        if (const std::string end = child_end(pid); !end.empty()) return not_up(cluster, node, Errc::internal, end);
-      }
+    while (!loop.run_until([&] { return answer->has_value(); }, std::min(deadline, monotonic_now() + kLook))) {
+      if (auto running = ended_early(cluster, started); !running) return running.error();
       if (monotonic_now() >= deadline) break;
     }
     if (answer->has_value() && (*answer)->ok()) {
       last = (*answer)->value();
-      const bool all = last.coordinator && last.nodes.size() == cluster.config().nodes.size() &&
-                       std::all_of(last.nodes.begin(), last.nodes.end(), [](const NodeReport& n) { return n.state == NodeState::alive; });
-      if (all) return last;
+      if (wanted(last)) return last;
     } else if (answer->has_value() && (*answer)->error().code == Errc::forbidden) {
       return (*answer)->error();
     }
-    (void)session.loop().run_until([] { return false; }, std::min(deadline, monotonic_now() + kLook));
-    for (const auto& [node, pid] : started) {
-      if (const std::string end = child_end(pid); !end.empty()) return not_up(cluster, node, Errc::internal, end);
-    }
+    (void)loop.run_until([] { return false; }, std::min(deadline, monotonic_now() + kLook));
+    if (auto running = ended_early(cluster, started); !running) return running.error();
   }
   for (const NodeConfig& node : cluster.config().nodes) {
     const auto found = std::find_if(last.nodes.begin(), last.nodes.end(), [&](const NodeReport& n) { return n.id == node.id; });
@@ -297,6 +311,26 @@ Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session,
     }
   }
   return Error{Errc::timeout, "the nodes run, but no coordinator answered in time"};
+}
+
+}  // namespace
+
+Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started, Duration limit) {
+  return wait_until(cluster, session, started, limit, [&](const StatusReply& status) {
+    return status.coordinator && status.nodes.size() == cluster.config().nodes.size() &&
+           std::all_of(status.nodes.begin(), status.nodes.end(), [](const NodeReport& n) { return n.state == NodeState::alive; });
+  });
+}
+
+Result<StatusReply> wait_until_nodes_alive(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started,
+                                           Duration limit) {
+  return wait_until(cluster, session, started, limit, [&](const StatusReply& status) {
+    return std::all_of(started.begin(), started.end(), [&](const auto& one) {
+      return std::any_of(status.nodes.begin(), status.nodes.end(), [&](const NodeReport& n) {
+        return n.id == one.first && n.state == NodeState::alive && n.pid == static_cast<std::uint32_t>(one.second);
+      });
+    });
+  });
 }
 
 }  // namespace idunno::cli

@@ -40,7 +40,7 @@ class LocalCluster {
   [[nodiscard]] Result<std::vector<pid_t>> signal(NodeId node, int number) const;
   /// SIGTERM, and SIGKILL for what is there after `grace`. Number of nodes stopped.
   [[nodiscard]] Result<unsigned> stop(Duration grace) const;
-  /// Removes the folder. Only after stop.
+  /// Removes data, keys and configuration, and the folder when nothing else is in it. Only after stop.
   [[nodiscard]] Status purge() const;
   /// What the node printed or logged last, for a person to see why it does not run.
   [[nodiscard]] std::vector<std::string> last_words(NodeId node) const;
@@ -55,6 +55,9 @@ class LocalCluster {
 /// once). The error names the node and ends with its last words.
 [[nodiscard]] Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started,
                                                 Duration limit);
+/// The same, but only the nodes of `started` must be alive, each in its new process.
+[[nodiscard]] Result<StatusReply> wait_until_nodes_alive(const LocalCluster& cluster, Session& session,
+                                                         const std::map<NodeId, pid_t>& started, Duration limit);
 
 /// A free range of `count` ports on 127.0.0.1, tried from `first` upwards; 0 = none.
 [[nodiscard]] std::uint16_t free_port_range(std::uint16_t first, unsigned count);

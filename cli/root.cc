@@ -28,6 +28,7 @@ void add_global_options(CLI::App& root, App& app) {
             if (!duration) throw CLI::ValidationError("--timeout", duration.error().detail);
             if (*duration <= Duration::zero()) throw CLI::ValidationError("--timeout", "must be more than 0");
             globals.timeout = *duration;
+            globals.timeout_given = true;
           },
           "how long to try, through a change of coordinator (default 30s)")
       ->type_name("TIME")

@@ -1,1 +1,161 @@
-// Not written yet.
+#include <fmt/core.h>
+
+#include <cmath>
+
+#include "bus/hash.h"
+#include "bus/units.h"
+#include "cli/jobs.h"
+#include "cli/names.h"
+#include "cli/reports.h"
+#include "storage/sdfs/datasets.h"
+
+namespace idunno::cli {
+
+namespace {
+
+constexpr char kManifests[] = "/jobs/manifests/";
+
+Error usage(const std::string& what) { return Error{Errc::invalid, what}; }
+
+Result<JobSpec> parse_options(const SubmitOptions& options) {
+  JobSpec spec;
+  spec.model = options.model;
+  if (const auto colon = options.model.rfind(':'); colon != std::string::npos) {
+    const std::string version = options.model.substr(colon + 1);
+    const std::uint64_t number = numbered(version, 'v');
+    if (number == 0 || number > UINT32_MAX) return usage(fmt::format("--model {}: '{}' is no version number", options.model, version));
+    spec.model = options.model.substr(0, colon);
+    spec.model_version = static_cast<std::uint32_t>(number);
+  }
+  auto batch = parse_count(options.batch);
+  if (!batch) return usage("--batch: " + batch.error().detail);
+  if (*batch == 0 || *batch > UINT32_MAX) return usage(fmt::format("--batch {}: a batch has at least one query", options.batch));
+  spec.batch = static_cast<std::uint32_t>(*batch);
+
+  char* end = nullptr;
+  const double weight = std::strtod(options.weight.c_str(), &end);
+  static constexpr double kWeightMin = 0.001;
+  static constexpr double kWeightMax = 1000;
+  if (options.weight.empty() || *end != '\0' || !(weight >= kWeightMin && weight <= kWeightMax)) {
+    return usage(fmt::format("--weight {}: must be a number from {} to {}", options.weight, kWeightMin, kWeightMax));
+  }
+  spec.weight_milli = static_cast<std::uint32_t>(std::llround(weight * 1000));
+  if (!options.rate.empty()) {
+    auto rate = parse_rate(options.rate);
+    if (!rate) return usage("--rate: " + rate.error().detail);
+    const double milli = *rate * 1000;
+    if (!(milli >= 1 && milli <= UINT32_MAX)) return usage(fmt::format("--rate {}: must be from 0.001/s to 4000000/s", options.rate));
+    spec.rate_limit_milli = static_cast<std::uint32_t>(std::llround(milli));
+  }
+  if (options.data.empty() || options.data.front() != '/') {
+    return usage(fmt::format("--data {}: an SDFS path begins with '/'; `idunno fs put -r DIR /data/NAME` stores local files", options.data));
+  }
+  spec.data_path = options.data;
+  spec.name = options.name.empty() ? spec.model : options.name;
+  spec.priority = options.priority;
+  spec.top = options.top;
+  return spec;
+}
+
+Status check_model(Session& session, const JobSpec& spec) {
+  ModelListRequest request;
+  request.name = spec.model;
+  request.all_versions = true;
+  auto models = session.metadata().call_and_wait(request);
+  if (!models && models.error().code != Errc::not_found) return models.error();
+  bool found = false;
+  std::string versions;
+  if (models) {
+    for (const ModelVersion& model : models->models) {
+      if (model.name != spec.model) continue;
+      found = found || spec.model_version == 0 || model.version == spec.model_version;
+      versions += (versions.empty() ? "" : ", ") + std::to_string(model.version);
+    }
+  }
+  if (found) return {};
+  if (!versions.empty()) {
+    return Error{Errc::not_found, fmt::format("model '{}' has no version {}; it has {}", spec.model, spec.model_version, versions)};
+  }
+  return Error{Errc::not_found, fmt::format("no model '{}'; `idunno model list` shows what is there, `idunno model add` or `model init` adds one", spec.model)};
+}
+
+/// The same text gives the same id, so that a submit that is said again is done once.
+RequestId request_id(Session& session, const std::string& text) {
+  if (text.empty()) return session.rpc().fresh_request_id();
+  const Hash128 hash = hash128("submit " + text);
+  return RequestId{hash.hi == 0 ? 1 : hash.hi, hash.lo};
+}
+
+}  // namespace
+
+Result<JobId> submit_job(Session& session, const SubmitOptions& options) {
+  auto parsed = parse_options(options);
+  if (!parsed) return parsed.error();
+  JobSpec spec = std::move(parsed).value();
+  if (auto model = check_model(session, spec); !model) return model.error();
+
+  auto index = index_dataset(session.sdfs(), spec.data_path);
+  if (!index) return index.error();
+  std::vector<Bytes> pieces = build_manifest(*index, spec.items_per_chunk);
+  spec.item_kind = index->kind;
+  spec.item_shape = index->item_shape;
+  spec.queries = index->items.size();
+  // The name is fresh even with --id: a job that runs already keeps the manifest it was submitted with.
+  const RequestId fresh = session.rpc().fresh_request_id();
+  spec.manifest_path = kManifests + to_hex(fresh.client, fresh.sequence);
+  if (auto ready = session.sdfs().refresh_placement(); !ready) return ready.error();
+  auto manifest = session.sdfs().put_pieces(spec.manifest_path, std::move(pieces));
+  if (!manifest) return manifest.error();
+  spec.manifest_version = manifest->version;
+
+  const auto forget_manifest = [&] { (void)session.metadata().call_and_wait(FsRemoveRequest{{spec.manifest_path}, false}); };
+  auto reply = session.metadata().call_and_wait(SubmitRequest{spec}, request_id(session, options.id));
+  if (!reply) {
+    // After a timeout the job may be there; then its manifest must stay.
+    if (reply.error().code != Errc::timeout && reply.error().code != Errc::no_coordinator) forget_manifest();
+    return reply.error();
+  }
+  if (!options.id.empty()) {
+    auto report = job_report(session, reply->job);
+    if (report && report->spec.manifest_path != spec.manifest_path) forget_manifest();
+  }
+  return reply->job;
+}
+
+namespace {
+
+void submit(App& app, const SubmitOptions& options, bool wait) {
+  Session* session = app.session();
+  if (session == nullptr) return;
+  auto job = submit_job(*session, options);
+  if (!job) return app.fail(job.error(), "submit");
+  if (app.globals.format == Format::json || app.globals.format == Format::jsonl) {
+    print_object(app.globals, "idunno.submit.v1", Json{{"id", to_string(*job)}});
+  } else {
+    fmt::print("{}\n", to_string(*job));
+  }
+  std::fflush(stdout);
+  if (wait) wait_and_tell(app, *session, *job, "submit");
+}
+
+}  // namespace
+
+void add_submit_command(CLI::App& root, App& app) {
+  auto options = std::make_shared<SubmitOptions>();
+  auto wait = std::make_shared<bool>(false);
+  CLI::App* command = root.add_subcommand("submit", "start a job: every query of a data set through a model; prints the job's id");
+  command->add_option("--model", options->model, "model, or model:version (default: the newest version)")->required()->type_name("M[:V]");
+  command->add_option("--data", options->data, "SDFS folder of images, or a tar, IDX or CSV file")->required()->type_name("/PATH");
+  command->add_option("--batch", options->batch, "queries in one batch; fixed for the job (default 1)")->type_name("N");
+  command->add_option("--name", options->name, "name of the job (default: the model's)")->type_name("NAME");
+  command->add_option("--weight", options->weight, "share of the rate compared with other jobs (default 1)")->type_name("W");
+  command->add_option("--priority", options->priority, "higher goes first (default 0)")->type_name("P");
+  command->add_option("--rate", options->rate, "at most so many queries a second, 100/s")->type_name("N/s");
+  command->add_option("--id", options->id, "a key of your own: the same key again gives the same job, not a second one")->type_name("KEY");
+  command->add_option("--top", options->top, "labels in a result row (default: as the model says)")->check(CLI::Range(1U, 1000U))->type_name("K");
+  command->add_flag("--wait", *wait, "wait for the end, with a progress bar; exit code 0 done, 6 failed, 7 stopped, 8 query errors");
+  command->callback([&app, options, wait] { submit(app, *options, *wait); });
+  command->footer("Example:\n  idunno submit --model resnet18 --data /data/photos --batch 16 --wait");
+}
+
+}  // namespace idunno::cli

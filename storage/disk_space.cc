@@ -34,7 +34,7 @@ Result<DiskSpace::Figures> DiskSpace::figures() const {
 bool DiskSpace::has_room(std::uint64_t bytes) {
   const auto now = figures();
   std::uint64_t needed = reserve_bytes_ + kWriteFactor * bytes;
-  if (read_only_.load()) needed += std::min(reserve_bytes_ / 4, kHysteresisBytesMax);
+  if (read_only_.load()) needed += std::min(reserve_bytes_, kHysteresisBytesMax);
   const bool room = now.ok() && now->free_bytes >= needed;
   read_only_.store(!room);
   return room;

@@ -155,7 +155,7 @@ class RocksBlockStore final : public BlockStore {
     }
     blocks_ -= found;
     bytes_ -= bytes;
-    reclaimer_.deleted(database_.get(), bytes, bytes_.load());
+    reclaimer_.deleted(database_.get(), bytes, bytes_.load(), space_.read_only());
     return {};
   }
 

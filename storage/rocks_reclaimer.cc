@@ -7,13 +7,16 @@
 namespace idunno::rocks {
 namespace {
 
-constexpr std::uint64_t kDeletedBytesMin = 64ULL << 20U;  ///< less is not worth a run
+constexpr std::uint64_t kDeletedBytesMin = 64ULL << 20U;     ///< less is not worth a run
+constexpr std::uint64_t kDeletedBytesMinFull = 1ULL << 20U;  ///< unless the disk is full
 
 }  // namespace
 
-void Reclaimer::deleted(rocksdb::DB* database, std::uint64_t bytes, std::uint64_t live_bytes) {
+void Reclaimer::deleted(rocksdb::DB* database, std::uint64_t bytes, std::uint64_t live_bytes, bool disk_full) {
   deleted_bytes_ += bytes;
-  if (deleted_bytes_ < kDeletedBytesMin || deleted_bytes_ < live_bytes / 2 || running_.load()) return;
+  const bool pays = disk_full ? deleted_bytes_ >= kDeletedBytesMinFull
+                              : deleted_bytes_ >= kDeletedBytesMin && deleted_bytes_ >= live_bytes / 2;
+  if (!pays || running_.load()) return;
   if (thread_.joinable()) thread_.join();
   deleted_bytes_ = 0;
   cancel_ = false;

@@ -15,8 +15,8 @@ class Reclaimer {
  public:
   ~Reclaimer() { stop(); }
 
-  /// Notes `bytes` deleted and starts a run when it pays. `database` must live until stop(). One thread.
-  void deleted(rocksdb::DB* database, std::uint64_t bytes, std::uint64_t live_bytes);
+  /// Notes `bytes` deleted and starts a run when it pays, or sooner when the disk is full. `database` must live until stop(). One thread.
+  void deleted(rocksdb::DB* database, std::uint64_t bytes, std::uint64_t live_bytes, bool disk_full);
   /// Cancels a run and waits for it.
   void stop();
 

@@ -17,13 +17,14 @@ std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U
 std::int64_t second_of(Time now) { return now.time_since_epoch().count() / kSecondUs; }
 
 const RateWindow::Slot* RateWindow::slot(std::int64_t second) const {
-  if (second < 0) return nullptr;
+  if (second < 0 || slots_.empty()) return nullptr;
   const Slot& found = slots_[static_cast<std::size_t>(second) % kRateSeconds];
   return found.second == second ? &found : nullptr;
 }
 
 void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us) {
   const std::int64_t second = std::max<std::int64_t>(second_of(now), 0);
+  if (slots_.empty()) slots_.resize(kRateSeconds);
   Slot& into = slots_[static_cast<std::size_t>(second) % kRateSeconds];
   if (into.second != second) into = Slot{second, 0, {}};
   into.queries += queries;

@@ -30,6 +30,8 @@ class RateWindow {
   /// present one; over `age` when the job is younger than that.
   [[nodiscard]] std::uint64_t rate_milli(std::uint32_t window_s, Duration age, Time now) const;
   [[nodiscard]] LatencyHistogram latency(std::uint32_t window_s, Time now) const;
+  /// Forgets everything and gives the memory back.
+  void clear() { slots_ = {}; }
 
  private:
   struct Slot {
@@ -38,7 +40,7 @@ class RateWindow {
     LatencyHistogram latency;
   };
   [[nodiscard]] const Slot* slot(std::int64_t second) const;
-  std::vector<Slot> slots_ = std::vector<Slot>(kRateSeconds);
+  std::vector<Slot> slots_;  ///< none or kRateSeconds, by second modulo that
 };
 
 /// Judges once a second whether the jobs that ran all through the last kFairnessWindowS seconds had rates in the ratio of their weights.

@@ -74,6 +74,8 @@ void RepairPlanner::expire(Time now) {
 
 Time RepairPlanner::wake_at() const {
   Time at = retry_at_;
+  if (urgent_) return Time{};
+  if (dirty_) at = std::min(at, scan_from_);
   for (const auto& [id, task] : tasks_) at = std::min(at, task.give_up);  // at most blocks_in_flight
   if (tokens_wanted_ > tokens_ && config_.bytes_per_s > 0) {
     const std::uint64_t wait_us = (tokens_wanted_ - tokens_) * 1'000'000 / config_.bytes_per_s + 1;
@@ -85,7 +87,7 @@ Time RepairPlanner::wake_at() const {
 // ---- planning ---------------------------------------------------------------------------------------------------------
 
 void RepairPlanner::membership_changed(const RepairView& view) {
-  dirty_ = true;
+  urgent_ = true;
   for (auto task = tasks_.begin(); task != tasks_.end();) {
     if (view.live.contains(task->second.target)) {
       ++task;
@@ -101,12 +103,15 @@ void RepairPlanner::step(const Namespace& files, const RepairView& view, Time no
   refill(now);
   expire(now);
   const bool tokens_came = tokens_wanted_ > 0 && tokens_ >= tokens_wanted_;
-  if (!dirty_ && !tokens_came && now < retry_at_) return;
+  const bool due = urgent_ || (dirty_ && now >= scan_from_) || now >= retry_at_;
+  if (!due && !tokens_came) return;
   scan(files, view, now, out);
 }
 
 void RepairPlanner::scan(const Namespace& files, const RepairView& view, Time now, RepairOutput& out) {
   dirty_ = false;
+  urgent_ = false;
+  scan_from_ = now + kRepairScanPause;
   retry_at_ = kNever;
   tokens_wanted_ = 0;
   const std::size_t limit = std::size_t{config_.blocks_in_flight} * 2 + busy_.size();
@@ -193,10 +198,10 @@ ReplicaMove RepairPlanner::move_to(const BlockPlace& place, const BlockRef& bloc
   if (!contains(live, target)) live.push_back(target);
   if (live.size() < wanted(view)) {
     for (const NodeId node : dead) {
-      if (live.size() < kReplicasMax) live.push_back(node);
+      if (live.size() < kReplicasListedMax) live.push_back(node);
     }
   }
-  if (live.size() > kReplicasMax) live.resize(kReplicasMax);
+  if (live.size() > kReplicasListedMax) live.resize(kReplicasListedMax);
   return move_of(place, std::move(live));
 }
 
@@ -225,7 +230,7 @@ std::size_t RepairPlanner::report(NodeId from, const ReplicaReport& report, cons
     out.moves.push_back(move_to(place, *block, from, view));
   }
   if (failed) avoid_[from] = now + kRepairAvoid;
-  dirty_ = true;
+  urgent_ = true;
   return copied;
 }
 
@@ -245,7 +250,7 @@ void RepairPlanner::moved(const std::vector<ReplicaMove>& moves, const Namespace
     task.drop = std::move(blocks);
     out.tasks.emplace_back(node, std::move(task));
   }
-  dirty_ = true;
+  urgent_ = true;
 }
 
 }  // namespace idunno

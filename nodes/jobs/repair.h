@@ -20,6 +20,7 @@ inline constexpr Duration kRepairRetry = std::chrono::seconds(1);         ///< l
 inline constexpr Duration kRepairAvoid = std::chrono::seconds(5);         ///< a target that failed gets no task for so long
 inline constexpr Duration kRepairTaskTimeout = std::chrono::seconds(60);  ///< a task without a report is given up
 inline constexpr Duration kRepairSettle = std::chrono::seconds(10);       ///< a proposed move that was not applied is forgotten
+inline constexpr Duration kRepairScanPause = std::chrono::milliseconds(200);  ///< between looks at all blocks while files come and go
 inline constexpr std::size_t kRepairBlocksPerTask = 32;
 
 struct RepairConfig {
@@ -80,6 +81,8 @@ class RepairPlanner {
 
   RepairConfig config_;
   bool dirty_ = true;
+  bool urgent_ = true;                     ///< does not wait for scan_from_
+  Time scan_from_{};
   std::uint64_t under_replicated_ = 0;
   std::map<std::uint64_t, Task> tasks_;
   std::set<BlockId> busy_;                 ///< in a task, or its move is proposed

@@ -1,14 +1,14 @@
 #pragma once
-/// What a worker decides: which leased batch is fetched, which runs next in which slot, which results are offered to the coordinator.
-/// Pure. A lease goes: queued -> fetching -> ready -> running -> storing -> offered -> gone. Batches start in order of
-/// (priority descending, pass, job, batch), so a new job runs at the next batch border.
+/// What a worker decides: which leased batch is fetched, which runs next in which slot, which results are offered to the
+/// coordinator. Pure. A lease goes: queued -> fetching -> ready -> running -> storing -> offered -> gone. Batches start in order
+/// of (priority descending, pass, job, batch), so a new job runs at the next batch border.
 ///
 /// The shell obeys WorkerOutput (discard first) and reports back with the matching call; every report about a lease that is gone
 /// (dropped, other epoch) is ignored. Each lease ends in exactly one of: its offer is answered, it is reported as failed, it is
 /// forgotten (dropped, or under an older session). Its key is then in `discard`.
 ///
-/// Bounds: kLeasesHeldMax leases; inputs that are fetched but not running stay under the input cache limit, but for one batch a slot;
-/// kPipelineMax batches in a slot.
+/// Bounds: kLeasesHeldMax leases; inputs that are fetched but not running stay under the input cache limit, but for one batch a
+/// slot; kPipelineMax batches in a slot.
 
 #include <cstdint>
 #include <map>
@@ -23,11 +23,11 @@
 namespace idunno {
 
 inline constexpr std::size_t kLeasesHeldMax = 65536;
-inline constexpr std::size_t kPipelineMax = 32;         ///< short batches handed to one slot at once
+inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
 
-/// A lease with an attempt from here on is not computed: the batch failed too often elsewhere, so the worker writes an error row for each of
-/// its queries, without the engine, and commits that. The job goes on.
+/// A lease with an attempt from here on is not computed: the batch failed too often elsewhere, so the worker writes an error row
+/// for each of its queries, without the engine, and commits that. The job goes on.
 inline constexpr std::uint32_t kGiveUpAttempt = 1000;
 
 struct LeaseKey {
@@ -43,8 +43,9 @@ struct WorkerOutput {
     std::uint32_t slot;
     Lease lease;
   };
-  std::vector<Start> start;           ///< hand to the slot's executor; answer finished / failed
-  std::vector<LeaseKey> discard;      ///< forget fetched inputs and results of these: every lease that ended, and inputs that must make room
+  std::vector<Start> start;  ///< hand to the slot's executor; answer finished / failed
+  std::vector<LeaseKey>
+      discard;  ///< forget fetched inputs and results of these: every lease that ended, and inputs that must make room
   std::vector<JobId> forget_jobs;     ///< no lease of these is left and none will come
   std::vector<BatchCommit> offer;     ///< send in CommitBatches; answer offered_answer
   std::vector<BatchFailed> failures;  ///< send; no answer needed
@@ -52,13 +53,13 @@ struct WorkerOutput {
 
 class WorkerQueue {
  public:
-  /// `pipeline`: batches that take less than this on average are handed to an executor ahead of need (several per slot at once, together
-  /// not longer than this), so that short batches do not wait for a round trip; longer ones one at a time, so that a new job waits for one
-  /// batch at most. `slots` >= 1.
+  /// `pipeline`: batches that take less than this on average are handed to an executor ahead of need (several per slot at once,
+  /// together not longer than this), so that short batches do not wait for a round trip; longer ones one at a time, so that a new
+  /// job waits for one batch at most. `slots` >= 1.
   WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline = std::chrono::milliseconds(5));
 
-  /// Another coordinator or a new session: leases under older epochs are forgotten, but for those running or stored, whose results are
-  /// still offered.
+  /// Another coordinator or a new session: leases under older epochs are forgotten, but for those running or stored, whose
+  /// results are still offered.
   void new_session(Epoch epoch, WorkerOutput& out);
   void granted(const LeaseGrant& grant, Time now, WorkerOutput& out);
   void dropped(const LeaseDrop& drop, WorkerOutput& out);
@@ -67,8 +68,10 @@ class WorkerQueue {
   /// The executor began with it (told for the events and the time).
   void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall);
   /// The executor has its rows; the shell now writes the result block.
-  void finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now, WorkerOutput& out);
-  void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now, WorkerOutput& out);
+  void finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
+                WorkerOutput& out);
+  void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
+              WorkerOutput& out);
   void stored(const LeaseKey& lease, const BlockRef& block, NodeId self, Time now, WorkerOutput& out);
   void store_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
   /// The coordinator has logged (or does not want) these.
@@ -78,9 +81,9 @@ class WorkerQueue {
 
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
   [[nodiscard]] std::size_t held() const { return held_.size(); }
-  [[nodiscard]] std::uint64_t input_bytes() const { return input_bytes_; }  ///< fetched and not handed to an executor
-  [[nodiscard]] std::size_t offers_lost() const { return lost_.size(); }    ///< results that wait for the next session
-  [[nodiscard]] Epoch epoch() const { return epoch_; }                      ///< of the present session
+  [[nodiscard]] std::uint64_t input_bytes() const { return input_bytes_; }      ///< fetched and not handed to an executor
+  [[nodiscard]] std::size_t offers_lost() const { return lost_.size(); }        ///< results that wait for the next session
+  [[nodiscard]] Epoch epoch() const { return epoch_; }                          ///< of the present session
   [[nodiscard]] std::uint32_t mean_batch_us() const { return mean_batch_us_; }  ///< of late (exponential average), 0 = none yet
   [[nodiscard]] const JobDescription* description(JobId job) const;
 
@@ -97,38 +100,39 @@ class WorkerQueue {
   struct Held {
     Lease lease;
     Stage stage = Stage::queued;
-    bool unwanted = false;             ///< its job is over: the result is not offered
+    bool unwanted = false;               ///< its job is over: the result is not offered
     std::optional<std::uint64_t> bytes;  ///< of its inputs, once known
+    std::uint64_t reserved_bytes = 0;    ///< counted for it while it is fetched
     std::uint32_t slot = 0;
-    std::uint64_t expected_us = 0;     ///< what was counted for it in the slot
+    std::uint64_t expected_us = 0;  ///< what was counted for it in the slot
     bool began = false;
-    Time started_at{};
+    Time started_at{};  ///< until it began: when it was handed over
     WallMs started_ms = 0;
     std::uint32_t errors = 0;
     std::uint64_t infer_us = 0;
-    BatchCommit commit;                ///< when offered
+    BatchCommit commit;  ///< when offered
   };
   struct JobInfo {
     JobDescription description;
-    std::uint64_t session = 0;         ///< in which the description came
+    std::string model;          ///< with its version
+    std::uint64_t session = 0;  ///< in which the description came
     bool over = false;
     std::size_t leases = 0;
-    std::uint64_t mean_bytes = 0;      ///< of a batch's inputs
+    std::uint64_t mean_bytes = 0;  ///< of a batch's inputs
     bool bytes_known = false;
-    std::uint32_t mean_us = 0;         ///< of a batch, 0 = none yet
+    std::uint32_t mean_us = 0;  ///< of a batch, 0 = none yet
   };
   struct Slot {
     std::size_t batches = 0;
     std::uint64_t expected_us = 0;
     Time last_finished{};
-    std::string model;                 ///< of the last batch handed to it
+    std::string model;  ///< of the last batch handed to it
   };
   using HeldMap = std::map<LeaseKey, Held>;
 
   [[nodiscard]] static LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }
   [[nodiscard]] static Rank rank_of(const Lease& lease) { return {-std::int64_t{lease.priority}, lease.pass, key_of(lease)}; }
   [[nodiscard]] Held* find(const LeaseKey& key, Stage stage);
-  [[nodiscard]] static std::string model_of(const JobInfo& job);
   static void fail(const Lease& lease, BatchFailure why, const std::string& detail, WorkerOutput& out);
 
   void add(const Lease& lease, WorkerOutput& out);
@@ -139,28 +143,27 @@ class WorkerQueue {
 
   void go_on(WorkerOutput& out);
   void start_ready(WorkerOutput& out);
-  void start_one(const Rank& rank, std::uint32_t slot, std::uint64_t expected_us, WorkerOutput& out);
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_start() const;
   [[nodiscard]] bool has_room(const Slot& slot, const JobInfo& job) const;
   void fetch_more(WorkerOutput& out);
   [[nodiscard]] bool is_next_up(const Rank& rank) const;
   [[nodiscard]] std::uint64_t expected_bytes(const Held& held) const;
-  void make_room(std::uint64_t bytes, std::set<Rank>& evicted, WorkerOutput& out);
+  void make_room(const Rank& urgent, std::uint64_t bytes, std::set<Rank>& evicted, WorkerOutput& out);
 
   std::uint64_t input_bytes_max_;
   std::uint64_t pipeline_us_;
   Epoch epoch_;
   std::uint64_t session_ = 0;
-  Time now_{};                       ///< the latest that was told
+  Time now_{};  ///< the latest that was told
   HeldMap held_;
   std::map<JobId, JobInfo> jobs_;
-  std::set<Rank> queued_;            ///< these three hold the leases that do not run yet
+  std::set<Rank> queued_;  ///< these three hold the leases that do not run yet
   std::set<Rank> fetching_;
   std::set<Rank> ready_;
-  std::set<LeaseKey> lost_;          ///< offered, but the offer did not arrive
+  std::set<LeaseKey> lost_;  ///< offered, but the offer did not arrive
   std::vector<Slot> slots_;
   std::uint64_t input_bytes_ = 0;
-  std::uint64_t fetching_bytes_ = 0; ///< expected to arrive
+  std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive
   std::uint32_t running_ = 0;
   std::uint32_t mean_batch_us_ = 0;
 };

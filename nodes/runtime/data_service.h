@@ -2,9 +2,9 @@
 /// The data plane of a node, in a thread of its own so that bulk never delays control: the data port (ROUTER), the block store, and
 /// the client that moves blocks to and from other nodes.
 ///
-/// Three threads work here. The loop's thread owns the sockets and answers reads. A writer thread does nothing but synced batches:
-/// everything that came in while one batch was being synced forms the next one (group commit), and reads never wait for a sync. A checker thread,
-/// made at the first need, reads copies for `fs fsck`. Writes that wait are bounded; beyond that the loop stops reading its sockets.
+/// Two threads work here. The loop's thread owns the sockets and answers reads. A writer thread does nothing but synced batches
+/// (nodes/runtime/block_writer.h): everything that came in while one batch was being synced forms the next one, and reads never wait for
+/// a sync. Writes that wait are bounded; beyond that the loop stops reading its sockets.
 ///
 /// An I/O error of the store is final (fail-stop): it is reported once through on_failure, further writes answer `failed`, and the
 /// owner ends the process.

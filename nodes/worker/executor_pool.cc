@@ -1,1 +1,43 @@
-// Not written yet.
+#include "nodes/worker/executor_pool.h"
+
+#include "nodes/worker/executor_slot.h"
+
+namespace idunno {
+
+struct ExecutorPool::Impl {
+  std::shared_ptr<SlotMailbox> mailbox;
+  std::vector<std::unique_ptr<ExecutorSlot>> slots;
+};
+
+ExecutorPool::ExecutorPool(EventLoop& loop, Options options, std::function<void(std::uint32_t slot, LeaseKey)> on_started,
+                           std::function<void(Outcome)> on_finished)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->mailbox = std::make_shared<SlotMailbox>(loop, std::move(on_started), std::move(on_finished));
+  for (std::uint32_t slot = 0; slot < options.slots; ++slot) {
+    impl_->slots.push_back(std::make_unique<ExecutorSlot>(slot, options, impl_->mailbox));
+  }
+}
+
+ExecutorPool::~ExecutorPool() {
+  impl_->mailbox->close();
+  for (const auto& slot : impl_->slots) slot->request_stop();
+}
+
+void ExecutorPool::start(std::uint32_t slot, Task task) {
+  ASSERT(slot < impl_->slots.size());
+  impl_->slots[slot]->start(std::move(task));
+}
+
+void ExecutorPool::cancel(const LeaseKey& lease) {
+  for (const auto& slot : impl_->slots) slot->cancel(lease);
+}
+
+std::vector<int> ExecutorPool::pids() const {
+  std::vector<int> pids;
+  for (const auto& slot : impl_->slots) {
+    if (const int pid = slot->pid(); pid != 0) pids.push_back(pid);
+  }
+  return pids;
+}
+
+}  // namespace idunno

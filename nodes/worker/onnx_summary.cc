@@ -23,6 +23,7 @@ class Fields {
 
   bool next() {
     if (rest_.empty() || !ok_) return false;
+    bytes_ = {};
     std::uint64_t tag = 0;
     if (!varint(tag)) return false;
     number_ = static_cast<std::uint32_t>(tag >> 3U);

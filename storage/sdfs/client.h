@@ -3,7 +3,8 @@
 ///
 /// Two layers. `BlockClient` moves blocks between this process and the nodes' data services (parallel, bounded, verified, with fall-back to
 /// other replicas). `SdfsClient` adds the metadata calls to the coordinator. Both are callback-based on one EventLoop and belong to
-/// its thread; the CLI wraps them with EventLoop::run_until. All results are delivered exactly once.
+/// its thread; the CLI wraps them with EventLoop::run_until. All results are delivered exactly once, from the loop and never from within
+/// the call that asks; when the object is destroyed first, callbacks of what is under way are not called any more.
 
 #include <cstdint>
 #include <functional>
@@ -27,8 +28,9 @@ class MetadataClient {
   ~MetadataClient();
 
   template <class Req>
-  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done) {
-    const RequestId id = rpc().fresh_request_id();
+  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done, RequestId chosen = {}) {
+    // A caller that chooses the id gets the answer of an earlier call with that id (`submit --id`).
+    const RequestId id = chosen ? chosen : rpc().fresh_request_id();
     start([this, request, id](NodeId node, Duration timeout, AttemptDone attempt_done,
                               std::shared_ptr<Result<typename Req::Reply>> out) {
       rpc().call(node, Service::rpc, request, {}, RpcClient::CallOptions{timeout, id, {}},
@@ -46,9 +48,9 @@ class MetadataClient {
 
   /// Blocks the calling thread, running the loop meanwhile: for the CLI.
   template <class Req>
-  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request) {
+  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request, RequestId chosen = {}) {
     auto out = std::make_shared<std::optional<Result<typename Req::Reply>>>();
-    call<Req>(request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); });
+    call<Req>(request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); }, chosen);
     run_until([out] { return out->has_value(); });
     if (!*out) return Error{Errc::timeout, "no answer in time"};
     return std::move(**out);
@@ -148,7 +150,8 @@ class SdfsClient {
     std::string sdfs_path;
   };
   /// Streams local files; many small ones share requests and log entries. Bounded memory whatever the sizes. All files of one call whose
-  /// metadata fit one request become visible together. `progress` is called between blocks.
+  /// metadata fit one request become visible together. `progress` is called between blocks. Returns the versions made, in the order of
+  /// `items`, without blocks. What cannot be read is refused before anything is written.
   [[nodiscard]] Result<std::vector<FileVersion>> put(const std::vector<PutItem>& items, const std::function<void(const TransferProgress&)>& progress);
   /// One file from memory, with the caller's block borders (manifests): block i = pieces[i], each at most kBlockBytesMax.
   [[nodiscard]] Result<FileVersion> put_pieces(const std::string& sdfs_path, std::vector<Bytes> pieces);

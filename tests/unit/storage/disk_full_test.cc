@@ -75,6 +75,9 @@ TEST_F(DiskFull, StopsAtTheReserveKeepsWhatItTookAndRecovers) {
   std::vector<BlockId> ids;
   for (const TestBlock& block : taken) ids.push_back(block.key.id);
   ASSERT_TRUE(store_->remove(ids).ok());
+  for (int i = 0; i < 3000 && store_->usage().read_only; ++i) ::usleep(10'000);
+  EXPECT_FALSE(store_->usage().read_only);
+  EXPECT_EQ(put(make_block(500, 1U << 20U)), BlockStatus::ok);
 }
 
 TEST_F(DiskFull, ADiskFilledByOthersInTheMiddleOfAWriteIsFullAndRecoversByItself) {

@@ -1,0 +1,167 @@
+#pragma once
+/// Private to coordinator*.cc: what the coordinator remembers besides the replicated state. All of it can be lost with the process: the
+/// next coordinator learns it anew from the nodes.
+///
+/// Files: coordinator.cc (life, log entries, time), _requests (clients), _reports (what people see), _nodes (sessions and who is
+/// alive), _leases (grants, commits, failures), _repair (copies of blocks).
+
+#include <deque>
+#include <optional>
+
+#include "nodes/jobs/coordinator.h"
+#include "nodes/jobs/rate_window.h"
+#include "nodes/jobs/repair.h"
+#include "nodes/jobs/scheduler.h"
+
+namespace idunno {
+
+inline constexpr std::size_t kPendingRequestsMax = 4096;
+inline constexpr std::size_t kJoinedTicketsMax = 16;       ///< askers of one request that wait for the same answer
+inline constexpr std::size_t kAlarmsMax = 32;
+inline constexpr std::size_t kDecisionsPerCallMax = 8192;  ///< leases given in one call; the rest at the next
+inline constexpr std::size_t kGrantBytesMax = 900U << 10U; ///< of one LeaseGrant, below kControlMessageBytesMax with room for the header
+inline constexpr std::size_t kLeaseBytesMax = 64;          ///< encoded, at most
+inline constexpr std::size_t kReportBytesMax = 900U << 10U;
+inline constexpr std::size_t kMissingPerNodeMax = 65536;   ///< blocks that one inventory missed
+inline constexpr std::uint32_t kSlotsMax = 1024;           ///< of one node
+inline constexpr Duration kProbeTimeout = std::chrono::milliseconds(150);  ///< a suspect that does not answer for so long is dead
+
+struct Coordinator::Impl {
+  struct NodeEntry {
+    CoordinatorConfig::Member member;
+    NodeState state = NodeState::unknown;
+    bool session = false;          ///< said hello to this coordinator; gets pushes
+    Incarnation incarnation;
+    WallMs since_ms = 0;
+    Time heard{};                  ///< last sign of life
+    Time dead_at = kNever;         ///< of a suspect
+    NodeHello hello;
+    Heartbeat heartbeat;           ///< the last one; zeros before
+    std::uint32_t weight = 1;      ///< for placement
+    std::set<JobId> described;     ///< jobs whose description it has
+    std::uint64_t placement_sent = 0;
+    std::set<BlockId> missing;     ///< that it did not list when it should have; once more and they are forgotten
+    std::optional<NodeHello> registering;  ///< its RegisterNode is in the log's queue
+    std::vector<Ticket> registering_tickets;
+  };
+  struct JobEntry {
+    RateWindow rates;
+    JobState state = JobState::running;  ///< as last told in an event
+    bool failing = false;                ///< FailJob is proposed
+    std::uint64_t retried = 0;           ///< kept after the end
+    std::int64_t ended_second = -1;
+  };
+  struct Grant {
+    LeaseGrant message;
+    std::size_t bytes = 0;
+  };
+  using Grants = std::map<NodeId, Grant>;
+
+  Impl(CoordinatorConfig c, ClusterState s, Random r);
+
+  // coordinator.cc
+  void begin(Epoch begun, Time now, WallMs wall, CoordinatorOutput& out);
+  void apply(const LogEntry& entry, Time now, WallMs wall, CoordinatorOutput& out);
+  void jobs_moved(const Applied& applied, Time now, CoordinatorOutput& out);
+  void tick(Time now, WallMs wall, CoordinatorOutput& out);
+  [[nodiscard]] Time wake_at() const;
+  void judge_fairness(Time now);
+  void set_wall(Time now, WallMs wall);
+  [[nodiscard]] WallMs wall_at(Time now) const;
+  template <class Command>
+  void propose(const Command& command, Time now, CoordinatorOutput& out) {
+    out.propose.push_back(encode_command(wall_at(now), RequestId{}, command));
+  }
+  void event(CoordinatorOutput& out, const char* type, JobId job, std::int64_t batch, std::string text) const;
+  void alarm(CoordinatorOutput& out, JobId job, std::int64_t batch, const std::string& text);
+
+  // coordinator_requests.cc
+  /// True when the request is answered from memory, joins the same one that waits, or cannot be taken now.
+  bool handled_before(const RequestInfo& info, CoordinatorOutput& out);
+  template <class Command>
+  void propose_request(const RequestInfo& info, const Command& command, CoordinatorOutput& out) {
+    pending_[info.request].push_back(info.ticket);
+    out.propose.push_back(encode_command(info.wall_ms, info.request, command));
+  }
+  static void refuse(const RequestInfo& info, const Error& error, CoordinatorOutput& out);
+  template <class Reply>
+  static void answer(const RequestInfo& info, const Reply& reply, CoordinatorOutput& out) {
+    out.answers.emplace_back(info.ticket, make_answer(reply));
+  }
+  template <class Reply>
+  static void answer(const RequestInfo& info, const Result<Reply>& result, CoordinatorOutput& out) {
+    if (result) answer(info, *result, out);
+    else refuse(info, result.error(), out);
+  }
+
+  // coordinator_reports.cc
+  [[nodiscard]] JobReport report(const Job& job, std::uint32_t window_s, Time now) const;
+  [[nodiscard]] JobReportsReply reports(const std::vector<JobId>& ids, std::uint32_t window_s, Time now) const;
+  [[nodiscard]] std::vector<NodeReport> node_reports() const;
+  [[nodiscard]] StatusReply status() const;
+
+  // coordinator_nodes.cc
+  [[nodiscard]] bool speaks_for(const RequestInfo& info, NodeId node, CoordinatorOutput& out) const;
+  /// The configured node whose key the message came with; answers the error itself otherwise.
+  NodeEntry* sender(const RequestInfo& info, CoordinatorOutput& out);
+  void hello(const RequestInfo& info, const NodeHello& hello, Time now, CoordinatorOutput& out);
+  void registered(const RegisterNode& command, const Answer& result, Time now, CoordinatorOutput& out);
+  void begin_session(NodeEntry& node, const NodeHello& hello, Time now, CoordinatorOutput& out);
+  void heartbeat(const RequestInfo& info, const Heartbeat& beat, Time now, CoordinatorOutput& out);
+  void pong(NodeId id, Incarnation incarnation, Time now, CoordinatorOutput& out);
+  void suspect(NodeEntry& node, Time dead_at, const char* why, Time now, CoordinatorOutput& out);
+  void alive_again(NodeEntry& node, Time now);
+  void dead(NodeEntry& node, const char* why, Time now, CoordinatorOutput& out);
+  void membership_changed();
+  void supervise(Time now, CoordinatorOutput& out);
+  void supervise_by(Time at) { supervise_at_ = std::min(supervise_at_, at); }
+  [[nodiscard]] std::vector<PlacementNode> placement() const;
+  [[nodiscard]] PlacementReply placement_reply() const;
+
+  // coordinator_leases.cc
+  void add_job(const Job& job, Time now);
+  void job_changed(const Job& job, Time now, CoordinatorOutput& out);
+  void job_ended(JobId job, Time now, CoordinatorOutput& out);
+  void fail_job(JobId job, const std::string& reason, Time now, CoordinatorOutput& out);
+  void schedule(Time now, CoordinatorOutput& out);
+  void add_to_grant(const Assignment& given, Grants& grants, std::map<JobId, Result<JobDescription>>& descriptions, Time now,
+                    CoordinatorOutput& out);
+  void send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const;
+  [[nodiscard]] Result<JobDescription> describe(JobId job) const;
+  void commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out);
+  void batch_failed(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out);
+
+  // coordinator_repair.cc
+  [[nodiscard]] RepairView repair_view() const;
+  void repair_step(Time now, CoordinatorOutput& out);
+  void obey(RepairOutput&& plan, Time now, CoordinatorOutput& out) const;
+  void replica_report(const RequestInfo& info, const ReplicaReport& report, Time now, CoordinatorOutput& out);
+  void inventory(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out);
+  void drop_freed(const std::vector<BlockRef>& freed, CoordinatorOutput& out);
+
+  CoordinatorConfig config_;
+  ClusterState state_;
+  Random random_;
+  Epoch epoch_;
+  bool serving_ = false;                 ///< its NewEpoch is applied: leases may be given
+  Time wall_read_at_{};
+  WallMs wall_ = 0;
+  std::uint32_t replication_ = 1;        ///< min(configured, members)
+
+  std::map<RequestId, std::vector<Ticket>> pending_;
+  std::map<NodeId, NodeEntry> nodes_;
+  Time supervise_at_ = kNever;           ///< no node changes its state by itself before
+  std::uint64_t placement_version_ = 1;
+  std::uint32_t wanted_copies_ = 1;      ///< of a block written now: min(replication_, nodes that are alive)
+
+  Scheduler scheduler_;
+  std::map<JobId, JobEntry> jobs_;       ///< active ones, and ended ones until they are removed
+  bool more_to_schedule_ = false;
+  FairnessMonitor fairness_;
+  std::int64_t judged_second_ = -1;
+
+  std::optional<RepairPlanner> repair_;  ///< from `begin` on
+  std::deque<std::string> alarms_;
+};
+
+}  // namespace idunno

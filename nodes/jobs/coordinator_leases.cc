@@ -1,0 +1,231 @@
+// Leases: what jobs the scheduler knows, grants to nodes, commits, failed batches.
+
+#include <algorithm>
+
+#include "nodes/jobs/coordinator_impl.h"
+#include "nodes/jobs/worker_queue.h"
+
+namespace idunno {
+
+namespace {
+
+/// "j3/b17 to n2, attempt 1": made ten thousand times a second, so without a format string.
+std::string lease_text(const Lease& lease, NodeId node) {
+  std::string text = batch_name(lease.job, lease.batch);
+  text += " to n";
+  text += std::to_string(node.value);
+  if (lease.attempt > 0) {
+    text += ", attempt ";
+    text += std::to_string(lease.attempt % kGiveUpAttempt);
+  }
+  return text;
+}
+
+std::string commit_text(const BatchCommit& commit) {
+  std::string text = batch_name(commit.job, commit.batch);
+  text += " by n";
+  text += std::to_string(commit.node.value);
+  if (commit.errors > 0) {
+    text += ", ";
+    text += std::to_string(commit.errors);
+    text += " error rows";
+  }
+  return text;
+}
+
+const char* failure_text(BatchFailure why) {
+  switch (why) {
+    case BatchFailure::executor_died:
+      return "the executor died";
+    case BatchFailure::model_unusable:
+      return "the model cannot be used";
+    case BatchFailure::input_missing:
+      return "its input could not be read";
+    case BatchFailure::result_too_large:
+      return "the result is too large";
+    case BatchFailure::not_stored:
+      return "the result could not be stored";
+    case BatchFailure::returned:
+      return "given back";
+  }
+  return "failed";
+}
+
+LeaseLoss loss_of(BatchFailure why) {
+  switch (why) {
+    case BatchFailure::executor_died:
+      return LeaseLoss::executor_died;
+    case BatchFailure::input_missing:
+      return LeaseLoss::input_missing;
+    case BatchFailure::returned:
+      return LeaseLoss::returned;
+    default:
+      return LeaseLoss::not_stored;
+  }
+}
+
+Result<FileVersion> file_for(const Namespace& files, const std::string& path, std::uint32_t version, const char* what) {
+  if (path.empty()) return FileVersion{};
+  const FileVersion* file = files.find(path, version);
+  if (file == nullptr) return Error{Errc::not_found, std::string("the ") + what + " " + path + " is not in SDFS any more"};
+  return *file;
+}
+
+}  // namespace
+
+// ---- jobs -------------------------------------------------------------------------------------------------------------
+
+void Coordinator::Impl::add_job(const Job& job, Time now) {
+  jobs_[job.id].state = job.state == JobState::queued ? JobState::running : job.state;
+  SchedulerJob spec;
+  spec.id = job.id;
+  spec.queries = job.spec.queries;
+  spec.batch = job.spec.batch;
+  spec.weight_milli = job.spec.weight_milli;
+  spec.rate_limit_milli = job.spec.rate_limit_milli;
+  spec.priority = job.spec.priority;
+  spec.model = job.spec.model + ":" + std::to_string(job.spec.model_version);
+  std::vector<bool> committed(job.digests.size(), false);
+  for (std::size_t batch = 0; batch < job.digests.size(); ++batch) committed[batch] = job.committed(static_cast<BatchIndex>(batch));
+  scheduler_.add_job(spec, std::move(committed), job.state != JobState::paused, now);
+}
+
+void Coordinator::Impl::fail_job(JobId id, const std::string& reason, Time now, CoordinatorOutput& out) {
+  const Job* job = state_.job(id);
+  if (job == nullptr || !job->active()) return;
+  JobEntry& entry = jobs_[id];
+  if (std::exchange(entry.failing, true)) return;
+  scheduler_.set_enabled(id, false);
+  propose(FailJob{id, reason}, now, out);
+}
+
+// ---- grants -----------------------------------------------------------------------------------------------------------
+
+Result<JobDescription> Coordinator::Impl::describe(JobId id) const {
+  const Job* job = state_.job(id);
+  if (job == nullptr) return Error{Errc::not_found, "the job was removed"};
+  const ModelVersion* model = state_.model(job->spec.model, job->spec.model_version);
+  if (model == nullptr) return Error{Errc::not_found, "model " + job->spec.model + " was removed"};
+  auto onnx = file_for(state_.files(), model->onnx_path, model->onnx_version, "ONNX file");
+  if (!onnx) return onnx.error();
+  auto labels = file_for(state_.files(), model->labels_path, model->labels_version, "labels file");
+  if (!labels) return labels.error();
+  auto manifest = file_for(state_.files(), job->spec.manifest_path, job->spec.manifest_version, "list of queries");
+  if (!manifest) return manifest.error();
+  return JobDescription{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_};
+}
+
+void Coordinator::Impl::send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const {
+  if (grant.message.leases.empty() && grant.message.descriptions.empty()) return;
+  if (node.placement_sent != placement_version_) {
+    grant.message.placement = placement();
+    node.placement_sent = placement_version_;
+  }
+  out.pushes.emplace_back(node.member.id, make_answer(grant.message));
+  grant = Grant{};
+}
+
+void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, std::map<JobId, Result<JobDescription>>& descriptions,
+                                     Time now, CoordinatorOutput& out) {
+  const Lease& lease = given.lease;
+  NodeEntry& node = nodes_.at(given.node);
+  Grant& grant = grants[given.node];
+  if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
+  if (!node.described.contains(lease.job)) {
+    auto found = descriptions.find(lease.job);
+    if (found == descriptions.end()) found = descriptions.emplace(lease.job, describe(lease.job)).first;
+    if (!found->second) return fail_job(lease.job, found->second.error().detail, now, out);
+    const std::size_t bytes = encode(*found->second).size();
+    if (bytes > kGrantBytesMax) {
+      return fail_job(lease.job,
+                      "its description (the blocks of its model and its list of queries) has " + std::to_string(bytes) +
+                          " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) + "; split the data set into several jobs",
+                      now, out);
+    }
+    if (grant.bytes + bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
+    grant.message.descriptions.push_back(*found->second);
+    grant.bytes += bytes;
+    node.described.insert(lease.job);
+  }
+  grant.message.leases.push_back(lease);
+  grant.bytes += kLeaseBytesMax;
+  event(out, "batch_leased", lease.job, lease.batch, lease_text(lease, given.node));
+  if (lease.attempt >= kGiveUpAttempt) {
+    alarm(out, lease.job, lease.batch,
+          batch_name(lease.job, lease.batch) + " failed too often: its queries get error rows instead of results");
+  }
+}
+
+void Coordinator::Impl::schedule(Time now, CoordinatorOutput& out) {
+  more_to_schedule_ = false;
+  if (!serving_) return;
+  Grants grants;
+  std::map<JobId, Result<JobDescription>> descriptions;
+  std::size_t given = 0;
+  while (given < kDecisionsPerCallMax) {
+    const std::optional<Assignment> next = scheduler_.next(now);
+    if (!next) break;
+    add_to_grant(*next, grants, descriptions, now, out);
+    ++given;
+  }
+  more_to_schedule_ = given == kDecisionsPerCallMax;
+  for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
+}
+
+// ---- what becomes of them ---------------------------------------------------------------------------------------------
+
+void Coordinator::Impl::commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out) {
+  for (const auto& [commit, outcome] : commits) {
+    if (outcome == CommitOutcome::accepted) {
+      scheduler_.committed(commit);
+      jobs_[commit.job].rates.add(now, commit.queries, commit.duration_us);
+      event(out, "batch_committed", commit.job, commit.batch, commit_text(commit));
+    } else if (outcome == CommitOutcome::conflict) {
+      alarm(out, commit.job, commit.batch,
+            batch_name(commit.job, commit.batch) + ": the result of " + to_string(commit.node) +
+                " differs from the committed one; the first stays");
+    } else if (outcome == CommitOutcome::not_wanted) {
+      // A commit that the log refuses although its job goes on must not keep its lease for ever.
+      scheduler_.lost(commit.job, commit.batch, commit.attempt, commit.node, LeaseLoss::not_stored);
+    }
+  }
+}
+
+void Coordinator::Impl::batch_failed(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out) {
+  NodeEntry* node = sender(info, out);
+  if (node == nullptr) return;
+  answer(info, BatchFailedReply{}, out);
+  const Job* job = state_.job(failure.job);
+  if (job == nullptr || !job->active()) return;
+  const std::string name = batch_name(failure.job, failure.batch);
+  std::string text = name + " at " + to_string(node->member.id) + ": " + failure_text(failure.why);
+  if (!failure.detail.empty()) text += ": " + failure.detail;
+  const bool was_out = scheduler_.lost(failure.job, failure.batch, failure.attempt, node->member.id, loss_of(failure.why));
+  if (!was_out) return;
+  if (failure.why != BatchFailure::returned) event(out, "batch_failed", failure.job, failure.batch, text);
+  if (failure.why == BatchFailure::model_unusable || failure.why == BatchFailure::result_too_large) {
+    fail_job(failure.job, text, now, out);
+  }
+  schedule(now, out);
+}
+
+// ---- the public face --------------------------------------------------------------------------------------------------
+
+void Coordinator::handle(const RequestInfo& info, const CommitBatches& request, Time, CoordinatorOutput& out) {
+  for (const BatchCommit& commit : request.commits) {
+    if (!impl_->speaks_for(info, commit.node, out)) return;
+  }
+  if (request.commits.empty() || request.commits.size() > kCommitsPerRequestMax) {
+    return Impl::refuse(info, Error{Errc::invalid, "commit batches: " + std::to_string(request.commits.size()) + " in one request, 1 to " +
+                                                       std::to_string(kCommitsPerRequestMax) + " are possible"}, out);
+  }
+  if (impl_->handled_before(info, out)) return;
+  impl_->propose_request(info, CommitBatchResults{request.commits}, out);
+}
+
+void Coordinator::handle(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out) {
+  impl_->set_wall(now, info.wall_ms);
+  impl_->batch_failed(info, failure, now, out);
+}
+
+}  // namespace idunno

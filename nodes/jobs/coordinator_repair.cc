@@ -1,0 +1,115 @@
+// Copies of blocks: what the repair planner wants done, what nodes say they hold, copies that nobody needs any more.
+
+#include <algorithm>
+
+#include "nodes/jobs/coordinator_impl.h"
+
+namespace idunno {
+
+RepairView Coordinator::Impl::repair_view() const {
+  RepairView view;
+  view.targets = placement();
+  for (const auto& [id, node] : nodes_) {
+    // A node that was there under the last coordinator and has not said hello yet counts until its time is over.
+    const bool expected = node.state == NodeState::unknown && node.dead_at != kNever;
+    if (node.state == NodeState::alive || node.state == NodeState::suspect || expected) view.live.insert(id);
+  }
+  return view;
+}
+
+void Coordinator::Impl::obey(RepairOutput&& plan, Time now, CoordinatorOutput& out) const {
+  for (const auto& [target, task] : plan.tasks) {
+    // A node without a session keeps its surplus copies; its next inventory finds them.
+    if (nodes_.at(target).session) out.pushes.emplace_back(target, make_answer(task));
+  }
+  if (plan.moves.empty()) return;
+  out.propose.push_back(encode_command(wall_at(now), RequestId{}, MoveReplicas{std::move(plan.moves)}));
+}
+
+void Coordinator::Impl::repair_step(Time now, CoordinatorOutput& out) {
+  if (!repair_ || now < repair_->wake_at()) return;
+  RepairOutput plan;
+  repair_->step(state_.files(), repair_view(), now, plan);
+  obey(std::move(plan), now, out);
+}
+
+void Coordinator::Impl::replica_report(const RequestInfo& info, const ReplicaReport& report, Time now, CoordinatorOutput& out) {
+  NodeEntry* node = sender(info, out);
+  if (node == nullptr) return;
+  answer(info, ReplicaReportReply{}, out);
+  if (!repair_) return;
+  RepairOutput plan;
+  const std::size_t copied = repair_->report(node->member.id, report, state_.files(), repair_view(), now, plan);
+  if (copied > 0) {
+    event(out, "block_repaired", JobId{}, -1, std::to_string(copied) + " blocks copied to " + to_string(node->member.id));
+  }
+  obey(std::move(plan), now, out);
+  repair_step(now, out);
+}
+
+/// A copy counts as lost when two inventories in a row lack it: one alone may have been read before the block arrived.
+void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out) {
+  if (!speaks_for(info, page.node, out)) return;
+  if (page.blocks.size() > kBlocksPerRequestMax * 16 || page.to < page.from) {
+    return refuse(info, Error{Errc::invalid, "inventory of " + to_string(page.node) + ": too many blocks or an empty range"}, out);
+  }
+  InventoryReply reply;
+  for (const BlockId block : page.blocks) {
+    if (!state_.files().refers_to(block)) reply.unknown.push_back(block);
+  }
+  answer(info, reply, out);
+
+  NodeEntry& node = nodes_.at(page.node);
+  const std::set<BlockId> there(page.blocks.begin(), page.blocks.end());
+  std::vector<BlockId> lost;
+  std::set<BlockId> missing;
+  for (const BlockId block : state_.files().held_by(page.node, page.from, page.to)) {
+    if (there.contains(block)) continue;
+    if (node.missing.contains(block)) lost.push_back(block);
+    else missing.insert(block);
+  }
+  node.missing.erase(node.missing.upper_bound(page.from), node.missing.upper_bound(page.to));
+  for (const BlockId block : missing) {
+    if (node.missing.size() < kMissingPerNodeMax) node.missing.insert(block);
+  }
+  for (std::size_t first = 0; first < lost.size(); first += kBlocksPerRequestMax) {
+    const auto begin = lost.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto end = lost.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBlocksPerRequestMax, lost.size()));
+    propose(ForgetBlocks{page.node, std::vector<BlockId>(begin, end)}, now, out);
+  }
+}
+
+/// Copies at nodes that are gone are found by their inventory when they return.
+void Coordinator::Impl::drop_freed(const std::vector<BlockRef>& freed, CoordinatorOutput& out) {
+  if (!repair_) return;
+  std::map<NodeId, ReplicaTask> tasks;
+  const auto send = [&](NodeId node, ReplicaTask& task) {
+    task.task = repair_->next_task();
+    out.pushes.emplace_back(node, make_answer(task));
+    task.drop.clear();
+  };
+  for (const BlockRef& block : freed) {
+    for (const NodeId id : block.replicas) {
+      const auto node = nodes_.find(id);
+      if (node == nodes_.end() || !node->second.session) continue;
+      ReplicaTask& task = tasks[id];
+      task.drop.push_back(block.id);
+      if (task.drop.size() >= kBlocksPerRequestMax) send(id, task);
+    }
+  }
+  for (auto& [id, task] : tasks) {
+    if (!task.drop.empty()) send(id, task);
+  }
+}
+
+void Coordinator::handle(const RequestInfo& info, const ReplicaReport& report, Time now, CoordinatorOutput& out) {
+  impl_->set_wall(now, info.wall_ms);
+  impl_->replica_report(info, report, now, out);
+}
+
+void Coordinator::handle(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out) {
+  impl_->set_wall(now, info.wall_ms);
+  impl_->inventory(info, page, now, out);
+}
+
+}  // namespace idunno

@@ -1,0 +1,115 @@
+#include "nodes/worker/executor_service.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <new>
+
+#include "nodes/worker/executor_channel.h"
+
+namespace idunno {
+namespace {
+
+constexpr int kNice = 10;
+constexpr const char* kOomScoreAdjustment = "800";
+constexpr unsigned long kTimerSlackNs = 1000;
+/// Address space beyond the data: shared libraries (imgcodecs brings some 150) and mapped model files.
+constexpr std::uint64_t kAddressSpaceExtra = 4ULL << 30U;
+constexpr int kExitBroken = 2;
+
+void set_limit(int what, std::uint64_t bytes) {
+  const rlimit limit{bytes, bytes};
+  setrlimit(static_cast<__rlimit_resource>(what), &limit);
+}
+
+int broken(const std::string& why) {
+  fmt::print(stderr, "idunno-executor: {}\n", why);
+  return kExitBroken;
+}
+
+}  // namespace
+
+void limit_memory(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  set_limit(RLIMIT_DATA, bytes);
+  set_limit(RLIMIT_AS, bytes + kAddressSpaceExtra);
+}
+
+bool confine(const ServeOptions& options) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // The parent may have gone before that call; then nobody would ever send the signal.
+  if (options.parent_pid != 0 && getppid() != options.parent_pid) return false;
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
+  setpriority(PRIO_PROCESS, 0, kNice);
+  if (std::FILE* file = std::fopen("/proc/self/oom_score_adj", "we"); file != nullptr) {
+    std::fputs(kOomScoreAdjustment, file);
+    std::fclose(file);
+  }
+  set_limit(RLIMIT_CORE, 0);
+  limit_memory(options.memory_bytes);
+  return true;
+}
+
+BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView payload, std::string& rows) {
+  BatchExecuted done;
+  rows.clear();
+  std::uint64_t load_us = 0;
+  try {
+    if (const Status status = check_batch(batch, payload.size()); !status) {
+      done.detail = "malformed request: " + status.error().detail;
+      return done;
+    }
+    const auto engine = engines.get(batch, load_us);
+    if (!engine) {
+      done.detail = engine.error().detail;
+    } else {
+      done = (*engine)->run(batch, payload, rows);
+    }
+  } catch (const std::bad_alloc&) {
+    done = BatchExecuted{};
+    done.detail = fmt::format("model {} cannot be used: the batch does not fit into the executor's memory", batch.model_key);
+  } catch (const std::exception& error) {
+    done = BatchExecuted{};
+    done.detail = fmt::format("model {} cannot be used: {}", batch.model_key, error.what());
+  }
+  done.load_us = load_us;
+  if (done.ok && rows.size() > kResultBlockBytesMax) {
+    done.ok = false;
+    done.why = BatchFailure::result_too_large;
+    done.detail = fmt::format("the rows of a batch of {} have {} bytes, more than {}; submit with a smaller batch", batch.batch_size,
+                              rows.size(), kResultBlockBytesMax);
+  }
+  if (!done.ok) rows.clear();
+  return done;
+}
+
+int serve(const ServeOptions& options) {
+  if (!confine(options)) return kExitBroken;
+  EngineCache engines(options.memory_bytes);
+  FrameReader reader(kExecutorPayloadBytesMax);
+  FrameWriter writer;
+  std::string rows;
+  while (true) {
+    const auto got = reader.read_some(kExecutorFd);
+    if (!got) return broken(got.error().detail);
+    if (*got == FrameReader::Read::closed) return 0;
+    while (true) {
+      const auto frame = reader.next();
+      if (!frame) return broken(frame.error().detail);
+      if (!frame->has_value()) break;
+      const auto batch = decode_head<ExecuteBatch>((*frame)->head);
+      if (!batch) return broken("a request that cannot be read: " + batch.error().detail);
+      const BatchExecuted done = execute(engines, *batch, (*frame)->payload, rows);
+      // `rows` is written before it is used again: the payload may borrow it.
+      writer.push(encode_head(done), {Payload(nullptr, rows)});
+      if (const auto written = writer.flush(kExecutorFd); !written) return 0;  // the parent is gone or does not want it any more
+    }
+  }
+}
+
+}  // namespace idunno
