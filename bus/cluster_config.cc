@@ -71,7 +71,8 @@ NodeConfig read_node(TomlTable& table, const std::filesystem::path& folder) {
   table.get("port", port, kPortMin, kPortMax);
   table.get("data_dir", data_dir);
   if (node.host.empty() || node.host == "0.0.0.0" || node.host == "*") {
-    table.fail("host", fmt::format("\"host\" in [[node]] is \"{}\": it must be an address that the other machines can connect to", node.host));
+    table.fail("host", fmt::format("\"host\" in [[node]] is \"{}\": it must be an address that the other machines can connect to",
+                                   node.host));
   }
   if (data_dir.empty()) table.fail("data_dir", "\"data_dir\" in [[node]] is empty");
   node.id.value = static_cast<std::uint32_t>(id);
@@ -90,8 +91,8 @@ void check_overlap(TomlTable& table, const NodeConfig& node, const std::vector<N
                                      to_string(node.id), node.host, kPortsPerNode));
     }
     if (other.data_dir == node.data_dir) {
-      table.fail("data_dir", fmt::format("{} and {} on {} share the folder {}", to_string(other.id), to_string(node.id), node.host,
-                                         node.data_dir.string()));
+      table.fail("data_dir", fmt::format("{} and {} on {} share the folder {}", to_string(other.id), to_string(node.id),
+                                         node.host, node.data_dir.string()));
     }
   }
 }
@@ -169,7 +170,8 @@ std::string ClusterConfig::to_toml() const {
   }
   text += "\n[tuning]\n";
   text += fmt::format("replication = {}\nslots = {}\n", tuning.replication, tuning.slots);
-  text += fmt::format("executor_memory = {}\nblock_cache = {}\n", exact(tuning.executor_memory_bytes), exact(tuning.block_cache_bytes));
+  text += fmt::format("executor_memory = {}\nblock_cache = {}\n", exact(tuning.executor_memory_bytes),
+                      exact(tuning.block_cache_bytes));
   text += fmt::format("input_cache = {}\ndisk_reserve = {}\n", exact(tuning.input_cache_bytes), exact(tuning.disk_reserve_bytes));
   text += fmt::format("heartbeat_interval = {}\ndead_after = {}\n", exact(tuning.heartbeat_interval), exact(tuning.dead_after));
   text += fmt::format("batch_timeout = {}\nlease_horizon = {}\n", exact(tuning.batch_timeout), exact(tuning.lease_horizon));
@@ -190,8 +192,9 @@ Result<AddressBook> address_book(const ClusterConfig& config, const AdmittedKeys
   for (const NodeConfig& node : config.nodes) {
     const AdmittedKey* key = admitted.by_name(to_string(node.id));
     if (key == nullptr || key->role != Role::node) {
-      return Error{Errc::not_found, fmt::format("there is no key \"{}\" with the role node in {}: make one with `idunno keys gen {} --role node`",
-                                                to_string(node.id), (config.keys_dir / "admitted.toml").string(), to_string(node.id))};
+      return Error{Errc::not_found,
+                   fmt::format("there is no key \"{}\" with the role node in {}: make one with `idunno keys gen {} --role node`",
+                               to_string(node.id), (config.keys_dir / "admitted.toml").string(), to_string(node.id))};
     }
     book[node.id] = PeerAddress{node.host, node.base_port, key->public_key};
   }

@@ -81,10 +81,9 @@ constexpr MessageName kMessageNames[] = {
 };
 
 const char* known_message_name(std::uint64_t number) {
-  const auto* found = std::lower_bound(std::begin(kMessageNames), std::end(kMessageNames), number,
-                                       [](const MessageName& entry, std::uint64_t wanted) {
-                                         return static_cast<std::uint64_t>(entry.type) < wanted;
-                                       });
+  const auto* found = std::lower_bound(
+      std::begin(kMessageNames), std::end(kMessageNames), number,
+      [](const MessageName& entry, std::uint64_t wanted) { return static_cast<std::uint64_t>(entry.type) < wanted; });
   if (found == std::end(kMessageNames) || static_cast<std::uint64_t>(found->type) != number) return nullptr;
   return found->name;
 }
@@ -92,19 +91,32 @@ const char* known_message_name(std::uint64_t number) {
 const char* known_command_name(std::uint64_t number) {
   if (number > std::numeric_limits<std::uint16_t>::max()) return nullptr;
   switch (static_cast<CommandKind>(number)) {
-    case CommandKind::new_epoch: return "new_epoch";
-    case CommandKind::register_node: return "register_node";
-    case CommandKind::commit_files: return "commit_files";
-    case CommandKind::remove_files: return "remove_files";
-    case CommandKind::move_replicas: return "move_replicas";
-    case CommandKind::forget_blocks: return "forget_blocks";
-    case CommandKind::add_model: return "add_model";
-    case CommandKind::remove_model: return "remove_model";
-    case CommandKind::submit_job: return "submit_job";
-    case CommandKind::control_job: return "control_job";
-    case CommandKind::set_job: return "set_job";
-    case CommandKind::fail_job: return "fail_job";
-    case CommandKind::commit_batches: return "commit_batches";
+    case CommandKind::new_epoch:
+      return "new_epoch";
+    case CommandKind::register_node:
+      return "register_node";
+    case CommandKind::commit_files:
+      return "commit_files";
+    case CommandKind::remove_files:
+      return "remove_files";
+    case CommandKind::move_replicas:
+      return "move_replicas";
+    case CommandKind::forget_blocks:
+      return "forget_blocks";
+    case CommandKind::add_model:
+      return "add_model";
+    case CommandKind::remove_model:
+      return "remove_model";
+    case CommandKind::submit_job:
+      return "submit_job";
+    case CommandKind::control_job:
+      return "control_job";
+    case CommandKind::set_job:
+      return "set_job";
+    case CommandKind::fail_job:
+      return "fail_job";
+    case CommandKind::commit_batches:
+      return "commit_batches";
   }
   return nullptr;
 }
@@ -154,7 +166,8 @@ class Collector : public msgpack::null_visitor {
     return number(codec::TokenKind::number, value);
   }
   bool visit_negative_integer(std::int64_t value) {
-    if (value >= 0) return visit_positive_integer(static_cast<std::uint64_t>(value));
+    // A positive number in a signed form can be as long as its right form, so the count of bytes would not show it.
+    if (value >= 0) return refuse("a positive number is in a signed form");
     canonical_bytes_ += shortest_negative(value);
     auto& token = tokens_.emplace_back();
     token.kind = codec::TokenKind::negative;
@@ -172,7 +185,8 @@ class Collector : public msgpack::null_visitor {
   }
   bool start_array(std::uint32_t elements) {
     if (elements > limits_.elements) return refuse("an array of " + std::to_string(elements) + " elements is over the bound");
-    if (elements > elements_left_) return refuse("an array of " + std::to_string(elements) + " elements is larger than the message");
+    if (elements > elements_left_)
+      return refuse("an array of " + std::to_string(elements) + " elements is larger than the message");
     if (++depth_ > codec::kDepthMax) return refuse("nested deeper than " + std::to_string(codec::kDepthMax));
     elements_left_ -= elements;
     canonical_bytes_ += shortest_array_head(elements);
@@ -219,11 +233,16 @@ class Collector : public msgpack::null_visitor {
 
 const char* name_of(codec::TokenKind kind) {
   switch (kind) {
-    case codec::TokenKind::boolean: return "a boolean";
-    case codec::TokenKind::number: return "a number";
-    case codec::TokenKind::negative: return "a negative number";
-    case codec::TokenKind::text: return "a string";
-    case codec::TokenKind::array: return "an array";
+    case codec::TokenKind::boolean:
+      return "a boolean";
+    case codec::TokenKind::number:
+      return "a number";
+    case codec::TokenKind::negative:
+      return "a negative number";
+    case codec::TokenKind::text:
+      return "a string";
+    case codec::TokenKind::array:
+      return "an array";
   }
   return "something else";
 }
@@ -315,8 +334,9 @@ void Writer::signed_number(std::int64_t value) {
 }
 void Writer::text(ByteView value) {
   Sink sink{out_};
-  msgpack::packer<Sink>(sink).pack_str(static_cast<std::uint32_t>(value.size())).pack_str_body(value.data(),
-                                                                                             static_cast<std::uint32_t>(value.size()));
+  msgpack::packer<Sink>(sink)
+      .pack_str(static_cast<std::uint32_t>(value.size()))
+      .pack_str_body(value.data(), static_cast<std::uint32_t>(value.size()));
 }
 
 const Token* Reader::take(TokenKind kind, const char* wanted) {
@@ -459,7 +479,8 @@ Result<Envelope> decode_message(ByteView frame, std::size_t bytes_max) {
                                     std::to_string(kProtocolVersion) + ": use programs of the same release"};
   }
   if (fields != kHeaderFields) {
-    return Error{Errc::invalid, "Header: expected an array of " + std::to_string(kHeaderFields) + ", found one of " + std::to_string(fields)};
+    return Error{Errc::invalid,
+                 "Header: expected an array of " + std::to_string(kHeaderFields) + ", found one of " + std::to_string(fields)};
   }
   if (!read_header(reader, envelope.header)) return reader.error("Header");
   (*parsed)->body = (*parsed)->tokens.size() - reader.tokens_left();
@@ -472,7 +493,8 @@ Result<CommandEnvelope> decode_command(ByteView bytes) {
   if (!parsed) return annotate(parsed.error(), "command");
   CommandEnvelope envelope;
   codec::Reader reader((*parsed)->tokens, 0);
-  const bool ok = reader.array_of(kCommandFields) && (codec::read(reader, envelope.header.kind) || reader.inside("CommandHeader", 0)) &&
+  const bool ok = reader.array_of(kCommandFields) &&
+                  (codec::read(reader, envelope.header.kind) || reader.inside("CommandHeader", 0)) &&
                   (codec::read(reader, envelope.header.stamp_ms) || reader.inside("CommandHeader", 1)) &&
                   (codec::read(reader, envelope.header.request) || reader.inside("CommandHeader", 2));
   if (!ok) return reader.error("CommandHeader");

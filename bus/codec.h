@@ -21,11 +21,11 @@ namespace idunno {
 /// What stands before every body on the wire: [version, cluster, type, [client, sequence], epoch, deadline_ms, body].
 struct Header {
   std::uint8_t version = kProtocolVersion;
-  std::uint64_t cluster = 0;       ///< xxh3-64 of the cluster's id: a stranger's message is refused by this
+  std::uint64_t cluster = 0;  ///< xxh3-64 of the cluster's id: a stranger's message is refused by this
   MessageType type = MessageType::error_reply;
-  RequestId request;               ///< the answer carries the request's; {0,0} in pushes
-  Epoch epoch;                     ///< of the sender; 0 from clients
-  std::uint32_t deadline_ms = 0;   ///< how long the sender waits; 0 = does not say
+  RequestId request;              ///< the answer carries the request's; {0,0} in pushes
+  Epoch epoch;                    ///< of the sender; 0 from clients
+  std::uint32_t deadline_ms = 0;  ///< how long the sender waits; 0 = does not say
   bool operator==(const Header&) const = default;
 };
 

@@ -6,8 +6,8 @@
 /// only, so that including this header stays cheap.
 ///
 /// Reading first checks the bytes as a whole (codec.cc, `tokenize`: bounds, shortest forms, no byte left over) into a flat list
-/// of tokens in the order of the bytes; that list is the only thing sized by the sender, and it is bounded by the bytes that really
-/// came. Then the walk takes token after token and checks each against the type.
+/// of tokens in the order of the bytes; that list is the only thing sized by the sender, and it is bounded by the bytes that
+/// really came. Then the walk takes token after token and checks each against the type.
 
 #include <array>
 #include <concepts>
@@ -68,17 +68,17 @@ struct EnumRange<CommandKind> {
 
 namespace codec {
 
-inline constexpr std::size_t kStringBytesMax = 64U << 10U;   ///< of one string in a message or a command
-inline constexpr std::size_t kElementsMax = 65536;           ///< of one array in a message or a command
+inline constexpr std::size_t kStringBytesMax = 64U << 10U;  ///< of one string in a message or a command
+inline constexpr std::size_t kElementsMax = 65536;          ///< of one array in a message or a command
 inline constexpr std::size_t kDepthMax = 16;
-inline constexpr std::size_t kCommandBytesMax = 4U << 20U;   ///< an fs_commit of a full control message fits with its stamp
+inline constexpr std::size_t kCommandBytesMax = 4U << 20U;  ///< an fs_commit of a full control message fits with its stamp
 
 enum class TokenKind : std::uint8_t { boolean, number, negative, text, array };
 
 /// One msgpack value: a number, a text that points into the bytes, or the head of an array whose elements follow.
 struct Token {
   TokenKind kind = TokenKind::boolean;
-  std::uint32_t size = 0;   ///< bytes of a text, elements of an array
+  std::uint32_t size = 0;  ///< bytes of a text, elements of an array
   union {
     std::uint64_t number = 0;
     std::int64_t negative;
@@ -114,7 +114,8 @@ class Writer {
 /// Takes token after token. After the first failure every read fails; `error` then says where and why.
 class Reader {
  public:
-  Reader(const std::vector<Token>& tokens, std::size_t first) : next_(tokens.data() + first), end_(tokens.data() + tokens.size()) {}
+  Reader(const std::vector<Token>& tokens, std::size_t first)
+      : next_(tokens.data() + first), end_(tokens.data() + tokens.size()) {}
 
   [[nodiscard]] bool array(std::uint32_t& elements);
   /// An array of exactly so many.
@@ -125,8 +126,8 @@ class Reader {
   [[nodiscard]] bool text(ByteView& value);
 
   [[nodiscard]] std::size_t tokens_left() const { return static_cast<std::size_t>(end_ - next_); }
-  bool fail(std::string why);                                      ///< returns false
-  bool inside(std::string_view type, std::size_t index);           ///< puts the place in front of the error; returns false
+  bool fail(std::string why);                             ///< returns false
+  bool inside(std::string_view type, std::size_t index);  ///< puts the place in front of the error; returns false
   [[nodiscard]] Error error(std::string_view type) const;
 
  private:
@@ -148,7 +149,9 @@ constexpr std::string_view type_name() {
 }
 
 template <class T>
-concept Tied = requires(T& value) { T::tie(value); };
+concept Tied = requires(T& value) {
+  T::tie(value);
+};
 template <class T>
 concept Integer = std::integral<T> && !std::same_as<T, bool> && !std::same_as<T, char>;
 template <class T>
@@ -198,10 +201,8 @@ void write(Writer& w, T value) {
   }
 }
 template <class E>
-  requires std::is_enum_v<E>
-void write(Writer& w, E value) {
-  w.number(static_cast<std::uint64_t>(value));
-}
+requires std::is_enum_v<E>
+void write(Writer& w, E value) { w.number(static_cast<std::uint64_t>(value)); }
 template <class Tag, class Rep>
 void write(Writer& w, const StrongId<Tag, Rep>& id) {
   w.number(id.value);
@@ -303,7 +304,7 @@ template <Integer T>
   return true;
 }
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 [[nodiscard]] bool read(Reader& r, E& value) {
   std::uint64_t number = 0;
   if (!r.number(number, std::numeric_limits<std::uint64_t>::max())) return false;
@@ -321,9 +322,7 @@ template <Pair128 T>
 [[nodiscard]] bool read(Reader& r, T& value) {
   return r.array_of(2) && read(r, value.hi) && read(r, value.lo);
 }
-[[nodiscard]] inline bool read(Reader& r, RequestId& id) {
-  return r.array_of(2) && read(r, id.client) && read(r, id.sequence);
-}
+[[nodiscard]] inline bool read(Reader& r, RequestId& id) { return r.array_of(2) && read(r, id.client) && read(r, id.sequence); }
 
 template <class T, class Members, std::size_t... I>
 [[nodiscard]] bool read_members(Reader& r, Members& members, std::index_sequence<I...>) {
@@ -432,8 +431,8 @@ void write_header(Writer& w, const Header& header);
 void write_command_header(Writer& w, const CommandHeader& header);
 [[nodiscard]] std::string command_name(CommandKind kind);
 
-/// The part of a message's header that every version keeps: enough to answer a message that cannot be decoded. Gives what could be
-/// read; the rest stays as in a default Header.
+/// The part of a message's header that every version keeps: enough to answer a message that cannot be decoded. Gives what could
+/// be read; the rest stays as in a default Header.
 [[nodiscard]] Header salvage_header(ByteView frame);
 
 }  // namespace codec

@@ -28,10 +28,10 @@ constexpr std::uint64_t kWakeToken = 0;
 
 /// epoll over the descriptors, over libzmq's descriptor of each socket, and over an eventfd for other threads.
 ///
-/// A ZeroMQ socket's descriptor is no level: it fires when libzmq has internal news for the socket, and any call on the socket may
-/// take that news in. So each socket that fired, was read, or was sent on (`touch`) is put on the `look` list, and the loop does not
-/// sleep before ZMQ_EVENTS has said of each of these that nothing can be read. Sockets not on the list need no look: a turn costs
-/// by what happens, not by how many peers there are.
+/// A ZeroMQ socket's descriptor is no level: it fires when libzmq has internal news for the socket, and any call on the socket
+/// may take that news in. So each socket that fired, was read, or was sent on (`touch`) is put on the `look` list, and the loop
+/// does not sleep before ZMQ_EVENTS has said of each of these that nothing can be read. Sockets not on the list need no look: a
+/// turn costs by what happens, not by how many peers there are.
 struct EventLoop::Impl {
   struct Source {
     void* socket = nullptr;  ///< or a descriptor when null

@@ -34,11 +34,11 @@ class EventLoop {
 
   TimerId at(Time when, Callback callback);  ///< once; never called before this returns
   TimerId after(Duration delay, Callback callback);
-  void cancel(TimerId id);                   ///< nothing when it has run already
-  void on_turn_end(Callback callback);       ///< several may be registered; called in order of registration
+  void cancel(TimerId id);              ///< nothing when it has run already
+  void on_turn_end(Callback callback);  ///< several may be registered; called in order of registration
 
-  void post(Callback callback);              ///< from any thread; runs in the loop's thread, in order
-  void stop();                               ///< from any thread; run() returns after the present turn
+  void post(Callback callback);  ///< from any thread; runs in the loop's thread, in order
+  void stop();                   ///< from any thread; run() returns after the present turn
 
   void run();
   /// Runs turns until `done()` or `deadline`; true when done. For clients, which wait for one thing at a time.

@@ -13,11 +13,11 @@ namespace {
 
 Error system_error(const std::string& doing) {
   const int number = errno;
-  const Errc code = number == ENOSPC || number == EDQUOT          ? Errc::full
-                    : number == EACCES || number == EPERM          ? Errc::forbidden
-                    : number == EEXIST                             ? Errc::conflict
-                    : number == ENOENT || number == ENOTDIR        ? Errc::not_found
-                                                                   : Errc::internal;
+  const Errc code = number == ENOSPC || number == EDQUOT    ? Errc::full
+                    : number == EACCES || number == EPERM   ? Errc::forbidden
+                    : number == EEXIST                      ? Errc::conflict
+                    : number == ENOENT || number == ENOTDIR ? Errc::not_found
+                                                            : Errc::internal;
   return Error{code, doing + ": " + std::strerror(number)};
 }
 
@@ -71,7 +71,8 @@ Status write_atomically(const std::filesystem::path& file, ByteView content, uns
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
   std::error_code ec;
   if (!std::filesystem::exists(folder, ec)) {
-    if (std::filesystem::create_directories(folder, ec)) std::filesystem::permissions(folder, std::filesystem::perms::owner_all, ec);
+    if (std::filesystem::create_directories(folder, ec))
+      std::filesystem::permissions(folder, std::filesystem::perms::owner_all, ec);
     if (ec) return Error{Errc::forbidden, "make the folder " + folder.string() + ": " + ec.message()};
   }
   const std::string doing = "write " + file.string();

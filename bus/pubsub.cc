@@ -6,7 +6,7 @@
 namespace idunno {
 namespace {
 
-constexpr std::size_t kMessageFrames = 2;           // topic, message
+constexpr std::size_t kMessageFrames = 2;  // topic, message
 constexpr std::uint32_t kNoticesPerTurn = 256;
 
 }  // namespace
@@ -71,8 +71,8 @@ struct Subscriber::Impl {
 Subscriber::Subscriber() : impl_(std::make_unique<Impl>()) {}
 Subscriber::~Subscriber() = default;
 
-Result<std::unique_ptr<Subscriber>> Subscriber::create(EventLoop& loop, ZmqContext& context, const KeyPair& keys, std::uint64_t cluster,
-                                                       const AddressBook& peers, Handler handler) {
+Result<std::unique_ptr<Subscriber>> Subscriber::create(EventLoop& loop, ZmqContext& context, const KeyPair& keys,
+                                                       std::uint64_t cluster, const AddressBook& peers, Handler handler) {
   auto socket = sockets::make(context.raw(), ZMQ_SUB, {sockets::kEventsHighWaterMark, kDataMessageBytesMax});
   if (!socket) return socket.error();
   for (const auto& [node, peer] : peers) {

@@ -61,7 +61,7 @@ struct RpcClient::Impl {
     sockets::Socket monitor;
     bool closed = false;
     bool connected = false;
-    std::string failure;      ///< why the last attempt to connect failed; empty after a success
+    std::string failure;  ///< why the last attempt to connect failed; empty after a success
     Time connecting_since;
     std::map<RequestId, Call> calls;
     std::deque<RequestId> queue;  ///< not sent yet, in order; may name calls that are over
@@ -193,8 +193,9 @@ struct RpcClient::Impl {
     if (!dealer->set(ZMQ_IMMEDIATE, 1)) return sockets::last_error("set up a DEALER");
     if (const Status status = sockets::make_curve_client(*dealer, options.keys, server_key); !status) return status;
 
-    constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                            ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
+    constexpr int kEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                            ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_DISCONNECTED |
+                            ZMQ_EVENT_CLOSED;
     const std::string name = next_monitor_endpoint();
     if (zmq_socket_monitor(dealer->raw(), name.c_str(), kEvents) != 0) return sockets::last_error("watch a DEALER");
     auto monitor = sockets::make(context, ZMQ_PAIR, {0, 1024});  // no high-water mark: libzmq's thread would wait at it
@@ -246,7 +247,8 @@ struct RpcClient::Impl {
         return flush(peer);
       case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         // libzmq would try again without a pause for ever.
-        return drop(peer, Error{Errc::forbidden, "connect to " + peer->name + ": key not admitted: ask an admin of the cluster to add the key \"" +
+        return drop(peer, Error{Errc::forbidden, "connect to " + peer->name +
+                                                     ": key not admitted: ask an admin of the cluster to add the key \"" +
                                                      options.keys.name + "\" with `idunno keys add`"});
       case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
       case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -256,8 +258,10 @@ struct RpcClient::Impl {
         if (peer->connected) return;
         peer->failure = "the connection is refused or the address does not answer: is the node running?";
         return give_up_on_refused(peer);
-      case ZMQ_EVENT_DISCONNECTED: return on_disconnected(peer);
-      default: return;
+      case ZMQ_EVENT_DISCONNECTED:
+        return on_disconnected(peer);
+      default:
+        return;
     }
   }
 
@@ -268,7 +272,8 @@ struct RpcClient::Impl {
     peer->connected = false;
     peer->connecting_since = monotonic_now();
     if (on_connection) on_connection(peer->key.first, peer->key.second, false);
-    fail_calls(*peer, Error{Errc::unavailable, "the connection to " + peer->name + " was lost"}, [](const Call& call) { return call.sent; });
+    fail_calls(*peer, Error{Errc::unavailable, "the connection to " + peer->name + " was lost"},
+               [](const Call& call) { return call.sent; });
   }
 
   /// Ends calls that have waited long enough for a peer that refuses connections, and comes back for the others.
@@ -276,7 +281,8 @@ struct RpcClient::Impl {
     if (peer->connected || peer->closed || peer->failure.empty()) return;
     const auto given_up_at = [&](const Call& call) { return std::max(call.started, peer->connecting_since) + kRefusedAfter; };
     const Time now = monotonic_now();
-    fail_calls(*peer, Error{Errc::unavailable, peer->name + ": " + peer->failure}, [&](const Call& call) { return given_up_at(call) <= now; });
+    fail_calls(*peer, Error{Errc::unavailable, peer->name + ": " + peer->failure},
+               [&](const Call& call) { return given_up_at(call) <= now; });
     if (peer->closed || peer->calls.empty() || peer->give_up != 0) return;
     Time next = kNever;
     for (const auto& [id, call] : peer->calls) next = std::min(next, given_up_at(call));
@@ -327,8 +333,8 @@ Result<std::unique_ptr<RpcClient>> RpcClient::create(EventLoop& loop, ZmqContext
   return client;
 }
 
-void RpcClient::start_call(NodeId node, Service service, const CallOptions& options, const std::function<Bytes(const Header&)>& encode,
-                           Payload payload, AnswerCallback done) {
+void RpcClient::start_call(NodeId node, Service service, const CallOptions& options,
+                           const std::function<Bytes(const Header&)>& encode, Payload payload, AnswerCallback done) {
   Impl& impl = *impl_;
   if (impl.in_flight >= impl.options.calls_in_flight_max) {
     return impl.answer_later(std::move(done), Error{Errc::full, "too many calls at once; wait for answers before asking more"});
@@ -346,7 +352,8 @@ void RpcClient::start_call(NodeId node, Service service, const CallOptions& opti
   Bytes frame = encode(header);
   const std::size_t bytes_max = service == Service::data ? kDataMessageBytesMax : kControlMessageBytesMax;
   if (frame.size() > bytes_max || payload.size() > kDataMessageBytesMax) {
-    return impl.answer_later(std::move(done), Error{Errc::too_large, "a request to " + peer->name + " is larger than a message may be"});
+    return impl.answer_later(std::move(done),
+                             Error{Errc::too_large, "a request to " + peer->name + " is larger than a message may be"});
   }
   if (peer->calls.contains(header.request)) {
     return impl.answer_later(std::move(done), Error{Errc::conflict, "a call with the same request id waits for " + peer->name});

@@ -9,8 +9,8 @@
 namespace idunno {
 namespace {
 
-constexpr std::size_t kOutboxMessagesMax = 1024;        ///< answers held back for one peer that reads too slowly
-constexpr std::size_t kOutboxBytesMax = 256U << 20U;    ///< the same over all peers
+constexpr std::size_t kOutboxMessagesMax = 1024;      ///< answers held back for one peer that reads too slowly
+constexpr std::size_t kOutboxBytesMax = 256U << 20U;  ///< the same over all peers
 constexpr auto kOutboxRetry = std::chrono::milliseconds(2);
 
 using Frames = std::vector<zmq::message_t>;
@@ -21,7 +21,8 @@ std::size_t bytes_of(const Frames& frames) {
   return bytes;
 }
 
-/// "admin:alice" as the ZAP handler wrote it. libzmq 4.3.4 loses it on the routing id frame, so it is read from the message frame.
+/// "admin:alice" as the ZAP handler wrote it. libzmq 4.3.4 loses it on the routing id frame, so it is read from the message
+/// frame.
 PeerHandle peer_of(const Frames& frames) {
   PeerHandle peer;
   peer.routing_id.assign(sockets::view_of(frames[0]));
@@ -38,17 +39,22 @@ PeerHandle peer_of(const Frames& frames) {
 
 std::string to_string(Service service) {
   switch (service) {
-    case Service::rpc: return "rpc";
-    case Service::data: return "data";
-    case Service::log: return "log";
-    case Service::events: return "events";
-    case Service::ping: return "ping";
+    case Service::rpc:
+      return "rpc";
+    case Service::data:
+      return "data";
+    case Service::log:
+      return "log";
+    case Service::events:
+      return "events";
+    case Service::ping:
+      return "ping";
   }
   return "unknown";
 }
 
-/// libzmq's queue to a peer is short on the data service. Answers that meet a full queue wait in `outboxes` and go out in order; a
-/// ROUTER does not say when one peer has room again, so while something waits (and only then) a timer tries every 2 ms.
+/// libzmq's queue to a peer is short on the data service. Answers that meet a full queue wait in `outboxes` and go out in order;
+/// a ROUTER does not say when one peer has room again, so while something waits (and only then) a timer tries every 2 ms.
 struct RpcServer::Impl {
   EventLoop* loop = nullptr;
   sockets::Socket socket;
@@ -74,10 +80,14 @@ struct RpcServer::Impl {
     auto waiting = outboxes.find(peer.routing_id);
     if (waiting == outboxes.end()) {
       switch (send_now(frames)) {
-        case sockets::Sent::yes: return {};
-        case sockets::Sent::full: break;
-        case sockets::Sent::unreachable: return Error{Errc::unavailable, "send to " + peer.key_name + ": the connection is gone"};
-        case sockets::Sent::failed: return sockets::last_error("send to " + peer.key_name);
+        case sockets::Sent::yes:
+          return {};
+        case sockets::Sent::full:
+          break;
+        case sockets::Sent::unreachable:
+          return Error{Errc::unavailable, "send to " + peer.key_name + ": the connection is gone"};
+        case sockets::Sent::failed:
+          return sockets::last_error("send to " + peer.key_name);
       }
       waiting = outboxes.try_emplace(peer.routing_id).first;
     }
@@ -151,8 +161,9 @@ Header RpcServer::header_for(RequestId request) const {
 bool RpcServer::admit(const RequestContext& context, Role needs) {
   if (role_allows(context.peer.role, needs)) return true;
   ++impl_->refused;
-  reply_error(context, Error{Errc::forbidden, "the key \"" + context.peer.key_name + "\" has the role " + to_string(context.peer.role) + "; " +
-                                                  message_name(context.header.type) + " needs the role " + to_string(needs)});
+  reply_error(context,
+              Error{Errc::forbidden, "the key \"" + context.peer.key_name + "\" has the role " + to_string(context.peer.role) +
+                                         "; " + message_name(context.header.type) + " needs the role " + to_string(needs)});
   return false;
 }
 
@@ -162,7 +173,8 @@ Status RpcServer::send(const PeerHandle& peer, Bytes frame, Payload payload) {
     // The peer would close the connection over it; this way it learns why there is no answer.
     Error error{Errc::too_large, "the answer is larger than a message may be; ask for less at once"};
     const Header header = codec::salvage_header(frame);
-    if (header.request) (void)send(peer, encode_message(header_for(header.request), ErrorReply{error.code, error.detail, {}}), {});
+    if (header.request)
+      (void)send(peer, encode_message(header_for(header.request), ErrorReply{error.code, error.detail, {}}), {});
     return error;
   }
   Frames frames;
@@ -214,6 +226,10 @@ void RpcServer::on_readable() {
       continue;
     }
     const auto handler = handlers_.find(envelope->header.type);
+    if (handler == handlers_.end() && other_) {
+      other_(context);
+      continue;
+    }
     if (handler == handlers_.end()) {
       refuse(message_name(envelope->header.type) + " is not served at " + impl_->options.endpoint);
       continue;

@@ -36,7 +36,8 @@ bool valid_z85(const std::string& text) {
 }
 
 Error bad_name(std::string_view name) {
-  return Error{Errc::invalid, fmt::format("\"{}\" is no name for a key: 1 to {} letters, digits, '-', '_' or '.'", name, kKeyNameMax)};
+  return Error{Errc::invalid,
+               fmt::format("\"{}\" is no name for a key: 1 to {} letters, digits, '-', '_' or '.'", name, kKeyNameMax)};
 }
 
 /// Role and public key of one table, the checks included.
@@ -47,7 +48,8 @@ void read_key(TomlTable& table, std::string& name, Role& role, std::string& publ
   table.get("role", role_text);
   table.get("public", public_key);
   const auto found = role_from_string(role_text);
-  if (!found || *found == Role::none) table.fail("role", fmt::format("\"{}\" is no role; one of node, admin, submit, read", role_text));
+  if (!found || *found == Role::none)
+    table.fail("role", fmt::format("\"{}\" is no role; one of node, admin, submit, read", role_text));
   if (!valid_name(name)) table.fail("name", bad_name(name).detail);
   if (!valid_z85(public_key)) table.fail("public", "\"public\" is no Z85 key of 40 characters");
   role = found.value_or(Role::none);
@@ -68,8 +70,9 @@ Result<std::string> read_private_file(const std::filesystem::path& file) {
   ::close(fd);
   if (size < 0) return Error{Errc::invalid, doing + ": not a readable file"};
   if ((info.st_mode & 077U) != 0) {
-    return Error{Errc::forbidden, fmt::format("{}: others may read it (mode {:04o}); treat it as lost and make a new one, or run chmod 600 {}", doing,
-                                              info.st_mode & 07777U, file.string())};
+    return Error{Errc::forbidden,
+                 fmt::format("{}: others may read it (mode {:04o}); treat it as lost and make a new one, or run chmod 600 {}",
+                             doing, info.st_mode & 07777U, file.string())};
   }
   text.resize(static_cast<std::size_t>(size));
   return text;
@@ -79,11 +82,16 @@ Result<std::string> read_private_file(const std::filesystem::path& file) {
 
 std::string to_string(Role role) {
   switch (role) {
-    case Role::none: return "none";
-    case Role::read: return "read";
-    case Role::submit: return "submit";
-    case Role::admin: return "admin";
-    case Role::node: return "node";
+    case Role::none:
+      return "none";
+    case Role::read:
+      return "read";
+    case Role::submit:
+      return "submit";
+    case Role::admin:
+      return "admin";
+    case Role::node:
+      return "node";
   }
   return "none";
 }
@@ -109,8 +117,10 @@ Result<KeyPair> generate_key_pair(std::string name, Role role) {
 
 Status save_secret_key(const std::filesystem::path& dir, const KeyPair& keys) {
   if (!valid_name(keys.name)) return bad_name(keys.name);
-  const std::string text = fmt::format("# The secret key of \"{0}\". Only its owner may read this file (mode 0600).\nname = \"{0}\"\nrole = \"{1}\"\npublic = \"{2}\"\nsecret = \"{3}\"\n",
-                                       keys.name, to_string(keys.role), keys.public_key, keys.secret_key);
+  const std::string text = fmt::format(
+      "# The secret key of \"{0}\". Only its owner may read this file (mode 0600).\nname = \"{0}\"\nrole = \"{1}\"\npublic = "
+      "\"{2}\"\nsecret = \"{3}\"\n",
+      keys.name, to_string(keys.role), keys.public_key, keys.secret_key);
   return files::write_atomically(dir / (keys.name + ".key"), text, kSecretMode, files::Existing::keep);
 }
 
@@ -152,14 +162,16 @@ Result<AdmittedKeys> AdmittedKeys::load(const std::filesystem::path& file) {
 Status AdmittedKeys::save(const std::filesystem::path& file) const {
   std::string text = "# The keys that this cluster admits. Roles: node > admin > submit > read. Change it with `idunno keys`.\n";
   for (const AdmittedKey& key : keys_) {
-    text += fmt::format("\n[[key]]\nname = \"{}\"\nrole = \"{}\"\npublic = \"{}\"\n", key.name, to_string(key.role), key.public_key);
+    text +=
+        fmt::format("\n[[key]]\nname = \"{}\"\nrole = \"{}\"\npublic = \"{}\"\n", key.name, to_string(key.role), key.public_key);
   }
   return files::write_atomically(file, text, kPublicMode, files::Existing::replace);
 }
 
 Status AdmittedKeys::add(AdmittedKey key) {
   if (!valid_name(key.name)) return bad_name(key.name);
-  if (!valid_z85(key.public_key)) return Error{Errc::invalid, "the public key of " + key.name + " is no Z85 key of 40 characters"};
+  if (!valid_z85(key.public_key))
+    return Error{Errc::invalid, "the public key of " + key.name + " is no Z85 key of 40 characters"};
   if (by_name(key.name) != nullptr) return Error{Errc::conflict, "a key named " + key.name + " is admitted already"};
   if (const AdmittedKey* same = by_public_key(key.public_key); same != nullptr) {
     return Error{Errc::conflict, "the public key of " + key.name + " is admitted already as " + same->name};

@@ -1,6 +1,7 @@
 #include "bus/strict_toml.h"
 
 #include <fmt/format.h>
+#include <toml++/toml.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +10,6 @@
 #include <set>
 #include <sstream>
 #include <system_error>
-#include <toml++/toml.h>
 #include <utility>
 
 #include "bus/units.h"
@@ -22,13 +22,20 @@ constexpr std::size_t kDistanceMax = 3;  // further away a suggestion confuses m
 
 const char* kind_of(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a floating-point number";
-    case toml::node_type::boolean: return "a boolean";
-    default: return "a date or time";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a floating-point number";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
   }
 }
 
@@ -79,7 +86,8 @@ struct TomlTable::Impl {
   std::shared_ptr<Document> document;
   std::shared_ptr<State> state;
 
-  static TomlTable make(const std::shared_ptr<Document>& document, const toml::table& table, const State* parent, std::string name) {
+  static TomlTable make(const std::shared_ptr<Document>& document, const toml::table& table, const State* parent,
+                        std::string name) {
     auto& state = document->states[&table];
     if (!state) {
       state = std::make_shared<State>();
@@ -107,7 +115,8 @@ struct TomlTable::Impl {
     fail_at(&node, fmt::format("\"{}\"{} is {}, expected {}", key, state->in(), kind_of(node), expected));
   }
 
-  [[nodiscard]] bool integer(const char* key, const toml::node& node, std::int64_t min, std::int64_t max, std::int64_t& value) const {
+  [[nodiscard]] bool integer(const char* key, const toml::node& node, std::int64_t min, std::int64_t max,
+                             std::int64_t& value) const {
     if (!node.is_integer()) return wrong(key, node, "an integer"), false;
     const std::int64_t found = node.as_integer()->get();
     if (found < min || found > max) {
@@ -251,8 +260,9 @@ void TomlTable::get_duration(const char* key, std::int64_t& microseconds, std::i
   const auto parsed = parse_duration(node->as_string()->get());
   if (!parsed) return impl_->fail_at(node, fmt::format("\"{}\"{}: {}", key, impl_->state->in(), parsed.error().detail));
   if (parsed->count() < min || parsed->count() > max) {
-    return impl_->fail_at(node, fmt::format("\"{}\"{} is {}, expected {} to {}", key, impl_->state->in(), format_duration(*parsed),
-                                            format_duration(Duration(min)), format_duration(Duration(max))));
+    return impl_->fail_at(node,
+                          fmt::format("\"{}\"{} is {}, expected {} to {}", key, impl_->state->in(), format_duration(*parsed),
+                                      format_duration(Duration(min)), format_duration(Duration(max))));
   }
   microseconds = parsed->count();
 }

@@ -20,7 +20,7 @@ namespace {
 constexpr std::size_t kRequestFramesMax = 16;  // ZAP with CURVE has 7
 constexpr std::size_t kRequestBytesMax = 64U << 10U;
 constexpr std::size_t kCurveKeyBytes = 32;
-constexpr std::size_t kCurveFrames = 7;        // version, request id, domain, address, identity, mechanism, public key
+constexpr std::size_t kCurveFrames = 7;  // version, request id, domain, address, identity, mechanism, public key
 
 using Users = std::map<std::string, std::string>;  // public key in Z85 -> "<role>:<name>"
 

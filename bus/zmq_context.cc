@@ -49,7 +49,8 @@ Result<std::unique_ptr<ZmqContext>> ZmqContext::create(int io_threads) {
       zmq_ctx_set(context, ZMQ_BLOCKY, 0) != 0) {
     return sockets::last_error("set up the ZeroMQ context");
   }
-  // The first socket starts libzmq's threads, which inherit the signal mask: signals are for the threads of ours that ask for them.
+  // The first socket starts libzmq's threads, which inherit the signal mask: signals are for the threads of ours that ask for
+  // them.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);

@@ -44,8 +44,9 @@ Error last_error(const std::string& what) {
 Result<Socket> make(void* context, int type, const Limits& limits) {
   Socket socket(zmq_socket(context, type));
   if (!socket) return last_error("make a socket");
-  // HEARTBEAT_IVL stays 0 and ROUTING_ID unset: the first has assertion failures in 4.3.4, the second lets a peer take another's name.
-  // Reconnects are tried often, because a restarted node should be found at once and an attempt on a local network is cheap.
+  // HEARTBEAT_IVL stays 0 and ROUTING_ID unset: the first has assertion failures in 4.3.4, the second lets a peer take another's
+  // name. Reconnects are tried often, because a restarted node should be found at once and an attempt on a local network is
+  // cheap.
   const bool ok = socket.set(ZMQ_LINGER, 0) && socket.set(ZMQ_SNDHWM, limits.high_water_mark) &&
                   socket.set(ZMQ_RCVHWM, limits.high_water_mark) &&
                   socket.set(ZMQ_MAXMSGSIZE, static_cast<std::int64_t>(limits.bytes_max)) && socket.set(ZMQ_TCP_KEEPALIVE, 1) &&

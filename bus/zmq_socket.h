@@ -17,7 +17,7 @@ namespace idunno::sockets {
 inline constexpr int kControlHighWaterMark = 1000;  ///< messages each way for each peer
 inline constexpr int kDataHighWaterMark = 16;
 inline constexpr int kEventsHighWaterMark = 4000;
-inline constexpr std::size_t kFramesMax = 3;        ///< of a message, the routing id included
+inline constexpr std::size_t kFramesMax = 3;  ///< of a message, the routing id included
 inline constexpr char kZapDomain[] = "idunno";
 inline constexpr char kZapEndpoint[] = "inproc://zeromq.zap.01";
 

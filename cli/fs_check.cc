@@ -43,14 +43,15 @@ std::vector<HeldBlock> held_blocks(Session& session, NodeId node) {
   while (more) {
     bool done = false;
     more = false;
-    session.rpc().call(node, Service::data, request, {}, RpcClient::CallOptions{},
-                       std::function<void(Result<RpcReply<ListBlocksReply>>, NodeId)>([&](Result<RpcReply<ListBlocksReply>> answer, NodeId) {
-                         done = true;
-                         if (!answer || answer->body.blocks.empty()) return;
-                         all.insert(all.end(), answer->body.blocks.begin(), answer->body.blocks.end());
-                         request.after = all.back().id;
-                         more = answer->body.more;
-                       }));
+    session.rpc().call(
+        node, Service::data, request, {}, RpcClient::CallOptions{},
+        std::function<void(Result<RpcReply<ListBlocksReply>>, NodeId)>([&](Result<RpcReply<ListBlocksReply>> answer, NodeId) {
+          done = true;
+          if (!answer || answer->body.blocks.empty()) return;
+          all.insert(all.end(), answer->body.blocks.begin(), answer->body.blocks.end());
+          request.after = all.back().id;
+          more = answer->body.more;
+        }));
     run_until_done(session, [&] { return done; });
   }
   return all;
@@ -58,11 +59,19 @@ std::vector<HeldBlock> held_blocks(Session& session, NodeId node) {
 
 void note_status(CheckedBlock& block, NodeId node, BlockStatus status) {
   switch (status) {
-    case BlockStatus::ok: block.good.insert(node); break;
-    case BlockStatus::missing: block.missing.insert(node); break;
-    case BlockStatus::damaged: block.damaged.insert(node); break;
+    case BlockStatus::ok:
+      block.good.insert(node);
+      break;
+    case BlockStatus::missing:
+      block.missing.insert(node);
+      break;
+    case BlockStatus::damaged:
+      block.damaged.insert(node);
+      break;
     case BlockStatus::full:
-    case BlockStatus::failed: block.unknown.insert(node); break;
+    case BlockStatus::failed:
+      block.unknown.insert(node);
+      break;
   }
 }
 
@@ -112,15 +121,18 @@ void check_copies(Session& session, CheckReport& report, const std::function<voi
   std::map<NodeId, std::vector<std::size_t>> by_node;
   for (std::size_t i = 0; i < report.blocks.size(); ++i) {
     for (const NodeId node : report.blocks[i].place.block.replicas) {
-      if (report.alive.contains(node)) by_node[node].push_back(i);
-      else report.blocks[i].unknown.insert(node);
+      if (report.alive.contains(node))
+        by_node[node].push_back(i);
+      else
+        report.blocks[i].unknown.insert(node);
     }
   }
   NodeRequests requests(session);
   for (const auto& [node, indices] : by_node) {
     for (std::size_t first = 0; first < indices.size(); first += kBlocksPerCheck) {
       const auto begin = indices.begin() + static_cast<std::ptrdiff_t>(first);
-      const std::vector<std::size_t> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(kBlocksPerCheck, indices.size() - first)));
+      const std::vector<std::size_t> part(begin,
+                                          begin + static_cast<std::ptrdiff_t>(std::min(kBlocksPerCheck, indices.size() - first)));
       CheckBlocks request;
       for (const std::size_t i : part) {
         const BlockRef& block = report.blocks[i].place.block;

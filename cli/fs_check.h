@@ -1,6 +1,6 @@
 #pragma once
-/// The looking part of `idunno fs fsck`: every copy of every block is read and verified by the node that holds it, many at a time; the mending
-/// part is in cli/fs_repair.cc.
+/// The looking part of `idunno fs fsck`: every copy of every block is read and verified by the node that holds it, many at a
+/// time; the mending part is in cli/fs_repair.cc.
 
 #include <functional>
 #include <map>
@@ -24,11 +24,11 @@ struct CheckedBlock {
 struct CheckReport {
   std::vector<CheckedBlock> blocks;
   std::uint64_t files = 0;
-  std::uint64_t copies = 0;           ///< looked at
+  std::uint64_t copies = 0;  ///< looked at
   std::uint64_t bytes = 0;
   std::set<NodeId> alive;
   std::vector<PlacementNode> placement;
-  std::size_t wanted = 1;             ///< copies a block should have now
+  std::size_t wanted = 1;  ///< copies a block should have now
 };
 
 /// All blocks below `path` in all versions, their copies not looked at yet.
@@ -81,8 +81,8 @@ class NodeRequests {
   std::uint64_t left_ = 0;
 };
 
-/// Mends what can be mended: new copies in place of bad ones, on other nodes where nodes are gone, and tells the coordinator. Returns the number of
-/// copies made; the sets of `report` are brought up to date.
+/// Mends what can be mended: new copies in place of bad ones, on other nodes where nodes are gone, and tells the coordinator.
+/// Returns the number of copies made; the sets of `report` are brought up to date.
 [[nodiscard]] Result<std::uint64_t> repair_blocks(Session& session, CheckReport& report);
 
 }  // namespace idunno::cli

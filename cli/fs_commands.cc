@@ -29,8 +29,11 @@ void add_transfers(CLI::App* fs, App& app) {
   auto put = std::make_shared<PutOptions>();
   CLI::App* made = command(fs, "put", "copy local files into SDFS; an existing file gets a new version",
                            "idunno fs put photo.jpg /data/photo.jpg\n  idunno fs put -r photos /data/photos");
-  made->add_option("paths", put->paths, "local files, then the SDFS path: a folder when it ends in '/', is one, or several files are given")
-      ->required()->type_name("LOCAL... /PATH")->expected(2, -1);
+  made->add_option("paths", put->paths,
+                   "local files, then the SDFS path: a folder when it ends in '/', is one, or several files are given")
+      ->required()
+      ->type_name("LOCAL... /PATH")
+      ->expected(2, -1);
   made->add_flag("-r,--recursive", put->recursive, "folders, with everything below them");
   made->callback([&app, put] { fs_put(app, *put); });
 
@@ -129,7 +132,9 @@ Result<std::string> clean_path(const std::string& text) {
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-std::string join_path(const std::string& folder, const std::string& name) { return folder == "/" ? "/" + name : folder + "/" + name; }
+std::string join_path(const std::string& folder, const std::string& name) {
+  return folder == "/" ? "/" + name : folder + "/" + name;
+}
 
 Result<PathInfo> look_up(Session& session, const std::string& path, std::uint32_t version) {
   if (path == "/") return PathInfo{true, {}};
@@ -149,8 +154,9 @@ std::set<NodeId> holders(const FileVersion& file) {
 }
 
 std::size_t fewest_copies(const FileVersion& file) {
-  const auto fewest = std::min_element(file.blocks.begin(), file.blocks.end(),
-                                       [](const BlockRef& a, const BlockRef& b) { return a.replicas.size() < b.replicas.size(); });
+  const auto fewest = std::min_element(file.blocks.begin(), file.blocks.end(), [](const BlockRef& a, const BlockRef& b) {
+    return a.replicas.size() < b.replicas.size();
+  });
   return fewest == file.blocks.end() ? 0 : fewest->replicas.size();
 }
 

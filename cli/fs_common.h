@@ -1,5 +1,6 @@
 #pragma once
-/// What the commands of `idunno fs` share, and one function for each command. Every function sets app.exit_code through App::fail.
+/// What the commands of `idunno fs` share, and one function for each command. Every function sets app.exit_code through
+/// App::fail.
 
 #include <functional>
 #include <set>
@@ -66,16 +67,16 @@ struct FsckOptions {
   Duration orphan_age = std::chrono::minutes(10);
 };
 
-void fs_put(App& app, const PutOptions& options);          // cli/fs_transfer.cc
+void fs_put(App& app, const PutOptions& options);  // cli/fs_transfer.cc
 void fs_get(App& app, const GetOptions& options);
 void fs_cat(App& app, const CatOptions& options);
-void fs_ls(App& app, const LsOptions& options);            // cli/fs_show.cc
+void fs_ls(App& app, const LsOptions& options);  // cli/fs_show.cc
 void fs_stat(App& app, const OneFileOptions& options);
 void fs_locate(App& app, const OneFileOptions& options);
 void fs_versions(App& app, const OneFileOptions& options);
 void fs_store(App& app, const std::string& node);
 void fs_df(App& app);
 void fs_rm(App& app, const RmOptions& options);
-void fs_fsck(App& app, const FsckOptions& options);        // cli/fs_fsck.cc
+void fs_fsck(App& app, const FsckOptions& options);  // cli/fs_fsck.cc
 
 }  // namespace idunno::cli

@@ -25,26 +25,40 @@ Counts count(const CheckReport& report) {
     counts.damaged += block.damaged.size();
     counts.missing += block.missing.size();
     counts.unknown += block.unknown.size();
-    if (block.good.empty()) ++counts.lost;
-    else if (block.good.size() < report.wanted) ++counts.under_replicated;
+    if (block.good.empty())
+      ++counts.lost;
+    else if (block.good.size() < report.wanted)
+      ++counts.under_replicated;
   }
   return counts;
 }
 
 Listing problem_listing() {
   return Listing("idunno.fs_fsck.v1", "problems",
-                 {{"problem", "PROBLEM"}, {"node", "NODE"}, {"version", "VERSION", true}, {"block", "BLOCK", true}, {"id", "ID"}, {"path", "PATH"}});
+                 {{"problem", "PROBLEM"},
+                  {"node", "NODE"},
+                  {"version", "VERSION", true},
+                  {"block", "BLOCK", true},
+                  {"id", "ID"},
+                  {"path", "PATH"}});
 }
 
 void add_problems(Listing& listing, const CheckReport& report) {
   const auto add = [&listing](const CheckedBlock& block, const char* problem, const Json& node) {
-    listing.add({{problem, ""}, {node, ""}, {block.place.version, ""}, {block.place.index, ""}, {to_string(block.place.block.id), ""}, {block.place.path, ""}});
+    listing.add({{problem, ""},
+                 {node, ""},
+                 {block.place.version, ""},
+                 {block.place.index, ""},
+                 {to_string(block.place.block.id), ""},
+                 {block.place.path, ""}});
   };
   for (const CheckedBlock& block : report.blocks) {
     for (const NodeId node : block.damaged) add(block, "damaged", to_string(node));
     for (const NodeId node : block.missing) add(block, "missing", to_string(node));
-    if (block.good.empty()) add(block, "lost", nullptr);
-    else if (block.good.size() < report.wanted) add(block, "under_replicated", nullptr);
+    if (block.good.empty())
+      add(block, "lost", nullptr);
+    else if (block.good.size() < report.wanted)
+      add(block, "under_replicated", nullptr);
   }
 }
 
@@ -72,7 +86,12 @@ void fs_fsck(App& app, const FsckOptions& options) {
   Listing listing = problem_listing();
   add_problems(listing, *report);
   for (const Orphan& orphan : orphans) {
-    listing.add({{"orphan", ""}, {to_string(orphan.node), ""}, {nullptr, "-"}, {nullptr, "-"}, {to_string(orphan.block.id), ""}, {nullptr, "-"}});
+    listing.add({{"orphan", ""},
+                 {to_string(orphan.node), ""},
+                 {nullptr, "-"},
+                 {nullptr, "-"},
+                 {to_string(orphan.block.id), ""},
+                 {nullptr, "-"}});
   }
   std::uint64_t repaired = 0;
   Counts left = found;
@@ -97,18 +116,20 @@ void fs_fsck(App& app, const FsckOptions& options) {
   const bool bad = left.damaged + left.missing + left.lost > 0;
   extra["healthy"] = !bad && left.under_replicated == 0;
   listing.footer = fmt::format(
-      "{} copies of {} blocks in {} file versions read ({} in {}): {} damaged, {} missing, {} on nodes that do not answer; {} blocks "
+      "{} copies of {} blocks in {} file versions read ({} in {}): {} damaged, {} missing, {} on nodes that do not answer; {} "
+      "blocks "
       "under-replicated, {} lost, {} orphans",
       report->copies, report->blocks.size(), report->files, format_size(report->bytes), format_duration(monotonic_now() - begin),
       found.damaged, found.missing, found.unknown, found.under_replicated, found.lost, orphans.size());
   if (options.repair) {
-    listing.footer += fmt::format("\n{} copies made; left: {} damaged, {} missing, {} under-replicated, {} lost", repaired, left.damaged,
-                                  left.missing, left.under_replicated, left.lost);
+    listing.footer += fmt::format("\n{} copies made; left: {} damaged, {} missing, {} under-replicated, {} lost", repaired,
+                                  left.damaged, left.missing, left.under_replicated, left.lost);
   }
   listing.print(app.globals);
   if (!bad) return;
   app.exit_code = kDamaged;
-  if (!options.repair) app.note("idunno fs fsck: bad copies were found; `idunno fs fsck --repair` mends what has a good copy left");
+  if (!options.repair)
+    app.note("idunno fs fsck: bad copies were found; `idunno fs fsck --repair` mends what has a good copy left");
 }
 
 }  // namespace idunno::cli

@@ -12,8 +12,8 @@ namespace {
 constexpr std::size_t kBlocksPerPull = 32;
 constexpr std::size_t kMovesPerRequest = 512;
 
-/// Where good copies of this block are to be made: on the nodes whose copy is bad, and on the next nodes of its order as long as there
-/// are too few. Nothing when no good copy is left.
+/// Where good copies of this block are to be made: on the nodes whose copy is bad, and on the next nodes of its order as long as
+/// there are too few. Nothing when no good copy is left.
 std::set<NodeId> targets_of(const CheckedBlock& block, const CheckReport& report) {
   std::set<NodeId> targets;
   if (block.good.empty()) return targets;
@@ -45,7 +45,8 @@ Result<std::uint32_t> move_replicas(Session& session, CheckReport& report, const
     std::set<NodeId> holding = block.good;
     if (holding.size() < report.wanted) holding.insert(block.unknown.begin(), block.unknown.end());
     if (holding == nodes_of(block.place.block)) continue;
-    ReplicaMove move{block.place.path, block.place.version, block.place.index, block.place.block.id, {holding.begin(), holding.end()}};
+    ReplicaMove move{
+        block.place.path, block.place.version, block.place.index, block.place.block.id, {holding.begin(), holding.end()}};
     if (move.replicas.size() > kReplicasMax) move.replicas.resize(kReplicasMax);
     request.moves.push_back(std::move(move));
     if (request.moves.size() < kMovesPerRequest) continue;
@@ -70,7 +71,8 @@ Result<std::uint64_t> repair_blocks(Session& session, CheckReport& report) {
   for (const auto& [node, indices] : by_node) {
     for (std::size_t first = 0; first < indices.size(); first += kBlocksPerPull) {
       const auto begin = indices.begin() + static_cast<std::ptrdiff_t>(first);
-      const std::vector<std::size_t> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(kBlocksPerPull, indices.size() - first)));
+      const std::vector<std::size_t> part(begin,
+                                          begin + static_cast<std::ptrdiff_t>(std::min(kBlocksPerPull, indices.size() - first)));
       PullBlocks request;
       for (const std::size_t i : part) {
         const CheckedBlock& block = report.blocks[i];

@@ -41,14 +41,25 @@ Result<FsListReply> list(Session& session, FsListRequest request) {
 
 Listing file_listing(const char* schema, const char* rows) {
   return Listing(schema, rows,
-                 {{"type", ""}, {"size_bytes", "SIZE", true}, {"version", "VERSION", true}, {"created_at", "CREATED"},
-                  {"replicas", "COPIES", true}, {"nodes", "NODES"}, {"open", ""}, {"path", "PATH"}});
+                 {{"type", ""},
+                  {"size_bytes", "SIZE", true},
+                  {"version", "VERSION", true},
+                  {"created_at", "CREATED"},
+                  {"replicas", "COPIES", true},
+                  {"nodes", "NODES"},
+                  {"open", ""},
+                  {"path", "PATH"}});
 }
 
 void add_file(Listing& listing, const FileVersion& file) {
   const std::set<NodeId> nodes = holders(file);
-  listing.add({{"file", ""}, {file.size, format_size(file.size)}, {file.version, ""}, {rfc3339(file.created_ms), ""},
-               {fewest_copies(file), ""}, {nodes_json(nodes), joined(nodes)}, {file.open, ""},
+  listing.add({{"file", ""},
+               {file.size, format_size(file.size)},
+               {file.version, ""},
+               {rfc3339(file.created_ms), ""},
+               {fewest_copies(file), ""},
+               {nodes_json(nodes), joined(nodes)},
+               {file.open, ""},
                {file.path, file.open ? file.path + " (being written)" : ""}});
 }
 
@@ -90,7 +101,14 @@ void fs_ls(App& app, const LsOptions& options) {
   if (!found) return app.fail(found.error(), "ls " + *path);
   Listing listing = file_listing("idunno.fs_ls.v1", "files");
   for (const std::string& folder : found->folders) {
-    listing.add({{"folder", ""}, {nullptr, "-"}, {nullptr, "-"}, {nullptr, "-"}, {nullptr, "-"}, {nullptr, "-"}, {false, ""}, {folder, folder + "/"}});
+    listing.add({{"folder", ""},
+                 {nullptr, "-"},
+                 {nullptr, "-"},
+                 {nullptr, "-"},
+                 {nullptr, "-"},
+                 {nullptr, "-"},
+                 {false, ""},
+                 {folder, folder + "/"}});
   }
   std::uint64_t bytes = 0;
   for (const FileVersion& file : found->files) {
@@ -135,13 +153,22 @@ void fs_locate(App& app, const OneFileOptions& options) {
   const auto file = session->sdfs().stat(*path, options.version);
   if (!file) return app.fail(file.error(), "locate " + *path);
   Listing listing("idunno.fs_locate.v1", "blocks",
-                  {{"block", "BLOCK", true}, {"offset_bytes", "OFFSET", true}, {"length_bytes", "LENGTH", true}, {"nodes", "NODES"},
-                   {"id", "ID"}, {"xxh3_128", "XXH3-128"}});
+                  {{"block", "BLOCK", true},
+                   {"offset_bytes", "OFFSET", true},
+                   {"length_bytes", "LENGTH", true},
+                   {"nodes", "NODES"},
+                   {"id", "ID"},
+                   {"xxh3_128", "XXH3-128"}});
   std::uint64_t offset = 0;
   for (std::size_t i = 0; i < file->blocks.size(); ++i) {
     const BlockRef& block = file->blocks[i];
     const std::set<NodeId> nodes(block.replicas.begin(), block.replicas.end());
-    listing.add({{i, ""}, {offset, ""}, {block.length, ""}, {nodes_json(nodes), joined(nodes)}, {to_string(block.id), ""}, {to_string(block.hash), ""}});
+    listing.add({{i, ""},
+                 {offset, ""},
+                 {block.length, ""},
+                 {nodes_json(nodes), joined(nodes)},
+                 {to_string(block.id), ""},
+                 {to_string(block.hash), ""}});
     offset += block.length;
   }
   listing.extra["path"] = file->path;
@@ -202,13 +229,22 @@ void fs_df(App& app) {
   const auto status = session->metadata().call_and_wait(StatusRequest{});
   if (!status) return app.fail(status.error(), "df");
   Listing listing("idunno.fs_df.v1", "nodes",
-                  {{"id", "NODE"}, {"alive", "ALIVE"}, {"capacity_bytes", "DISK", true}, {"free_bytes", "FREE", true}, {"blocks", "BLOCKS", true},
-                   {"block_bytes", "STORED", true}, {"read_only", "READ-ONLY"}});
+                  {{"id", "NODE"},
+                   {"alive", "ALIVE"},
+                   {"capacity_bytes", "DISK", true},
+                   {"free_bytes", "FREE", true},
+                   {"blocks", "BLOCKS", true},
+                   {"block_bytes", "STORED", true},
+                   {"read_only", "READ-ONLY"}});
   NodeReport total;
   for (const NodeReport& node : status->nodes) {
     const bool alive = node.state == NodeState::alive || node.state == NodeState::suspect;
-    listing.add({{to_string(node.id), ""}, {alive, alive ? "yes" : "no"}, {node.capacity_bytes, format_size(node.capacity_bytes)},
-                 {node.free_bytes, format_size(node.free_bytes)}, {node.blocks, ""}, {node.block_bytes, format_size(node.block_bytes)},
+    listing.add({{to_string(node.id), ""},
+                 {alive, alive ? "yes" : "no"},
+                 {node.capacity_bytes, format_size(node.capacity_bytes)},
+                 {node.free_bytes, format_size(node.free_bytes)},
+                 {node.blocks, ""},
+                 {node.block_bytes, format_size(node.block_bytes)},
                  {node.read_only, node.read_only ? "yes" : "no"}});
     if (!alive) continue;
     total.blocks += node.blocks;
@@ -220,9 +256,9 @@ void fs_df(App& app) {
   listing.extra["stored_blocks"] = total.blocks;
   listing.extra["stored_bytes"] = total.block_bytes;
   listing.extra["under_replicated_blocks"] = status->under_replicated_blocks;
-  listing.footer = fmt::format("total: {} files, {} in {} blocks; {} in {} copies on live nodes; {} blocks under-replicated", status->files,
-                               format_size(status->logical_bytes), status->blocks, format_size(total.block_bytes), total.blocks,
-                               status->under_replicated_blocks);
+  listing.footer = fmt::format("total: {} files, {} in {} blocks; {} in {} copies on live nodes; {} blocks under-replicated",
+                               status->files, format_size(status->logical_bytes), status->blocks, format_size(total.block_bytes),
+                               total.blocks, status->under_replicated_blocks);
   listing.print(app.globals);
 }
 
@@ -235,7 +271,8 @@ void fs_rm(App& app, const RmOptions& options) {
     request.paths.push_back(*path);
   }
   if (request.paths.size() > kFilesPerRequestMax) {
-    return app.usage(fmt::format("rm: {} paths at once; at most {}", request.paths.size(), kFilesPerRequestMax), "name their folder with -r");
+    return app.usage(fmt::format("rm: {} paths at once; at most {}", request.paths.size(), kFilesPerRequestMax),
+                     "name their folder with -r");
   }
   Session* session = app.session();
   if (session == nullptr) return;

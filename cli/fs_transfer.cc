@@ -67,11 +67,13 @@ Status add_entry(const fs::directory_entry& entry, const std::string& target, Pu
   if (fs::is_regular_file(status)) return add_file(entry.path(), target, plan);
   if (fs::is_directory(status) && !entry.is_symlink(error)) return add_folder(entry.path(), target, plan);
   const char* what = fs::is_directory(status) ? "a symbolic link to a folder" : "neither a file nor a folder";
-  return Error{Errc::invalid, fmt::format("{} is {}; nothing was put. Move it away, or name what you want one by one", entry.path().string(), what)};
+  return Error{Errc::invalid, fmt::format("{} is {}; nothing was put. Move it away, or name what you want one by one",
+                                          entry.path().string(), what)};
 }
 
 /// `target_is_folder`: the files keep their names below it.
-Status add_argument(const std::string& argument, const std::string& target, bool target_is_folder, bool recursive, PutPlan& plan) {
+Status add_argument(const std::string& argument, const std::string& target, bool target_is_folder, bool recursive,
+                    PutPlan& plan) {
   const fs::path local(argument);
   std::error_code error;
   const fs::file_status status = fs::status(local, error);
@@ -109,7 +111,8 @@ Result<PutPlan> plan_put(Session& session, const PutOptions& options) {
   if (plan.items.empty()) return Error{Errc::invalid, fmt::format("{} holds no files; nothing was put", locals.front())};
   std::set<std::string> targets;
   for (const auto& item : plan.items) {
-    if (auto good = clean_path(item.sdfs_path); !good) return Error{good.error().code, item.local_path + ": " + good.error().detail};
+    if (auto good = clean_path(item.sdfs_path); !good)
+      return Error{good.error().code, item.local_path + ": " + good.error().detail};
     if (!targets.insert(item.sdfs_path).second) {
       return Error{Errc::invalid, fmt::format("two of the files would become {}; nothing was put", item.sdfs_path)};
     }
@@ -175,8 +178,7 @@ void fs_put(App& app, const PutOptions& options) {
   if (!put) return app.fail(put.error(), "put");
   if (plan->empty_folders > 0) app.note(fmt::format("{} empty folders were left out: SDFS has none", plan->empty_folders));
 
-  Listing listing("idunno.fs_put.v1", "files",
-                  {{"path", "PATH"}, {"version", "VERSION", true}, {"size_bytes", "SIZE", true}});
+  Listing listing("idunno.fs_put.v1", "files", {{"path", "PATH"}, {"version", "VERSION", true}, {"size_bytes", "SIZE", true}});
   std::uint64_t bytes = 0;
   for (const FileVersion& file : *put) bytes += file.size;
   const bool all = app.globals.format != Format::table || put->size() <= kRowsShownMax;
@@ -203,7 +205,8 @@ void fs_get(App& app, const GetOptions& options) {
   for (const auto& item : *items) bytes += item.file.size;
   const Time begin = monotonic_now();
   ProgressBar bar(app.globals, "get", "bytes", bytes, true);
-  const Status got = session->sdfs().get_files(*items, [&](const TransferProgress& progress) { bar.update(progress.bytes_done); });
+  const Status got =
+      session->sdfs().get_files(*items, [&](const TransferProgress& progress) { bar.update(progress.bytes_done); });
   bar.finish();
   if (!got) return app.fail(got.error(), "get " + *path);
   if (app.globals.format != Format::table) {
@@ -228,7 +231,8 @@ void fs_cat(App& app, const CatOptions& options) {
     });
     if (!status) return app.fail(status.error(), "cat " + *path);
   }
-  if (std::fflush(stdout) != 0) app.fail(Error{Errc::internal, fmt::format("writing to standard output: {}", std::strerror(errno))}, "cat");
+  if (std::fflush(stdout) != 0)
+    app.fail(Error{Errc::internal, fmt::format("writing to standard output: {}", std::strerror(errno))}, "cat");
 }
 
 }  // namespace idunno::cli

@@ -23,6 +23,9 @@ struct SubmitOptions {
   std::int32_t priority = 0;
   std::uint32_t top = 0;
 };
+/// Thousandths of what --weight and --rate take; invalid says what would be right. "none" is no limit: 0.
+[[nodiscard]] Result<std::uint32_t> parse_weight(const std::string& text);
+[[nodiscard]] Result<std::uint32_t> parse_rate_limit(const std::string& text);
 /// Indexes the data, writes the manifest, submits. A failed call leaves no manifest behind.
 [[nodiscard]] Result<JobId> submit_job(Session& session, const SubmitOptions& options);
 

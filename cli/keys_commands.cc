@@ -50,7 +50,7 @@ void tell_nodes(const App& app, const Keyring& ring) {
     return app.note(fmt::format("copy {} to the keys folder of every machine and send SIGHUP to its idunnod: they read it again", ring.list.string()));
   }
   unsigned told = 0;
-  for (const auto& [node, pid] : local->running()) told += kill(pid, SIGHUP) == 0 ? 1 : 0;
+  for (const auto& [node, pid] : local->running()) told += kill(pid, SIGHUP) == 0 ? 1U : 0U;
   if (told > 0) app.note(fmt::format("{} running nodes read the list again", told));
 }
 

@@ -32,20 +32,13 @@ Result<JobSpec> parse_options(const SubmitOptions& options) {
   if (*batch == 0 || *batch > UINT32_MAX) return usage(fmt::format("--batch {}: a batch has at least one query", options.batch));
   spec.batch = static_cast<std::uint32_t>(*batch);
 
-  char* end = nullptr;
-  const double weight = std::strtod(options.weight.c_str(), &end);
-  static constexpr double kWeightMin = 0.001;
-  static constexpr double kWeightMax = 1000;
-  if (options.weight.empty() || *end != '\0' || !(weight >= kWeightMin && weight <= kWeightMax)) {
-    return usage(fmt::format("--weight {}: must be a number from {} to {}", options.weight, kWeightMin, kWeightMax));
-  }
-  spec.weight_milli = static_cast<std::uint32_t>(std::llround(weight * 1000));
+  auto weight = parse_weight(options.weight);
+  if (!weight) return weight.error();
+  spec.weight_milli = *weight;
   if (!options.rate.empty()) {
-    auto rate = parse_rate(options.rate);
-    if (!rate) return usage("--rate: " + rate.error().detail);
-    const double milli = *rate * 1000;
-    if (!(milli >= 1 && milli <= UINT32_MAX)) return usage(fmt::format("--rate {}: must be from 0.001/s to 4000000/s", options.rate));
-    spec.rate_limit_milli = static_cast<std::uint32_t>(std::llround(milli));
+    auto limit = parse_rate_limit(options.rate);
+    if (!limit) return limit.error();
+    spec.rate_limit_milli = *limit;
   }
   if (options.data.empty() || options.data.front() != '/') {
     return usage(fmt::format("--data {}: an SDFS path begins with '/'; `idunno fs put -r DIR /data/NAME` stores local files", options.data));
@@ -87,6 +80,24 @@ RequestId request_id(Session& session, const std::string& text) {
 }
 
 }  // namespace
+
+Result<std::uint32_t> parse_weight(const std::string& text) {
+  static constexpr double kMin = 0.001;
+  static constexpr double kMax = 1000;
+  char* end = nullptr;
+  const double weight = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(weight >= kMin && weight <= kMax)) return usage(fmt::format("--weight {}: must be a number from {} to {}", text, kMin, kMax));
+  return static_cast<std::uint32_t>(std::llround(weight * 1000));
+}
+
+Result<std::uint32_t> parse_rate_limit(const std::string& text) {
+  if (text == "none") return 0U;
+  auto rate = parse_rate(text);
+  if (!rate) return usage("--rate: " + rate.error().detail);
+  const double milli = *rate * 1000;
+  if (!(milli >= 1 && milli <= UINT32_MAX)) return usage(fmt::format("--rate {}: must be from 0.001/s to 4000000/s, or none", text));
+  return static_cast<std::uint32_t>(std::llround(milli));
+}
 
 Result<JobId> submit_job(Session& session, const SubmitOptions& options) {
   auto parsed = parse_options(options);

@@ -2,7 +2,7 @@
 /// Where a node keeps its blocks. Two implementations pass one contract suite: memory (tests, simulator) and RocksDB
 /// (storage/rocks_block_store.cc; layout in storage/FORMAT.md).
 ///
-/// Not thread-safe unless the implementation says so: the data service's thread owns it. Values are immutable: putting an id that
+/// Both are thread-safe: reads do not wait for a put that is being synced. Values are immutable: putting an id that
 /// exists with the same content succeeds and changes nothing; with other content it replaces a damaged copy and is otherwise refused.
 
 #include <cstdint>
@@ -62,7 +62,7 @@ struct RocksStoreOptions {
 };
 
 /// A store that does not open is put aside as `<folder>.broken-<n>` and a new, empty one (another store_id) takes its place;
-/// `was_replaced` tells. Thread-safe for get; everything else from one thread.
+/// `was_replaced` tells.
 struct OpenedBlockStore {
   std::unique_ptr<BlockStore> store;
   bool was_replaced = false;

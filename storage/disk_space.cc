@@ -13,9 +13,9 @@
 namespace idunno {
 namespace {
 
-constexpr std::uint64_t kBallastBytesMax = 16ULL << 20U;     ///< enough for RocksDB's manifest, logs and one flush
+constexpr std::uint64_t kBallastBytesMax = 16ULL << 20U;  ///< enough for RocksDB's manifest, logs and one flush
 constexpr std::uint64_t kHysteresisBytesMax = 64ULL << 20U;
-constexpr std::uint64_t kWriteFactor = 3;                    ///< a block lies in the log, in the blob file, and for a while in both
+constexpr std::uint64_t kWriteFactor = 3;  ///< a block lies in the log, in the blob file, and for a while in both
 
 }  // namespace
 

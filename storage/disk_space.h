@@ -1,6 +1,6 @@
 #pragma once
-/// Keeps a store from filling its disk: a reserve of free space below which no block is taken, and a ballast file that is given up
-/// when the disk is full all the same (somebody else filled it), so that the store can still be closed and opened again.
+/// Keeps a store from filling its disk: a reserve of free space below which no block is taken, and a ballast file that is given
+/// up when the disk is full all the same (somebody else filled it), so that the store can still be closed and opened again.
 /// Thread-safe.
 
 #include <atomic>

@@ -7,14 +7,15 @@
 
 namespace idunno {
 
-/// `first` and `last` as before the write: the entries are first..last, and last + 1 == first when there are none. `base` is the index of
-/// the snapshot, 0 without one. On success `last` is what it will be after the write.
+/// `first` and `last` as before the write: the entries are first..last, and last + 1 == first when there are none. `base` is the
+/// index of the snapshot, 0 without one. On success `last` is what it will be after the write.
 [[nodiscard]] inline Status check_log_write(const LogWrite& write, std::uint64_t base, std::uint64_t& last) {
   std::uint64_t end = last;
   if (write.truncate_from) {
     const std::uint64_t from = write.truncate_from->value;
     if (from <= base) {
-      return Error{Errc::invalid, fmt::format("truncating the log from entry {}: entries up to {} are in the snapshot", from, base)};
+      return Error{Errc::invalid,
+                   fmt::format("truncating the log from entry {}: entries up to {} are in the snapshot", from, base)};
     }
     if (from <= end) end = from - 1;
   }
@@ -31,7 +32,8 @@ namespace idunno {
 /// A snapshot never goes back behind the one before.
 [[nodiscard]] inline Status check_snapshot(const Snapshot& snapshot, std::uint64_t base) {
   if (snapshot.index.value >= base && snapshot.index.value > 0) return {};
-  return Error{Errc::invalid, fmt::format("saving a snapshot of entry {}: one of entry {} is there already", snapshot.index.value, base)};
+  return Error{Errc::invalid,
+               fmt::format("saving a snapshot of entry {}: one of entry {} is there already", snapshot.index.value, base)};
 }
 
 }  // namespace idunno

@@ -30,11 +30,11 @@ constexpr char kBytesPrefix = 'b';
 constexpr char kFormatKey[] = "!format";
 constexpr char kStoreIdKey[] = "!store_id";
 constexpr char kFormat[] = "idunno blocks 1";
-constexpr char kAsideMark[] = "DAMAGED";           ///< a file that says: put this store aside at the next start
+constexpr char kAsideMark[] = "DAMAGED";  ///< a file that says: put this store aside at the next start
 constexpr std::size_t kFactsBytes = 4 + 16 + 8;
-constexpr std::uint64_t kBlobBytesMin = 4096;      ///< smaller values stay in the tables
-constexpr int kWriteBuffers = 3;                   ///< one fills while two are flushed: 1.5 x the MB/s of two
-constexpr std::size_t kBatchOverheadBytes = 128;   ///< of one block in a WriteBatch
+constexpr std::uint64_t kBlobBytesMin = 4096;     ///< smaller values stay in the tables
+constexpr int kWriteBuffers = 3;                  ///< one fills while two are flushed: 1.5 x the MB/s of two
+constexpr std::size_t kBatchOverheadBytes = 128;  ///< of one block in a WriteBatch
 
 struct Facts {
   std::uint32_t length = 0;
@@ -126,7 +126,8 @@ class RocksBlockStore final : public BlockStore {
 
   Result<Payload> get(const BlockKey& key) override {
     const std::shared_lock lock(database_mutex_);
-    if (!database_) return Error{Errc::unavailable, fmt::format("reading block {}: the disk is full and the store closed", to_string(key.id))};
+    if (!database_)
+      return Error{Errc::unavailable, fmt::format("reading block {}: the disk is full and the store closed", to_string(key.id))};
     return read(key);
   }
 
@@ -203,9 +204,9 @@ class RocksBlockStore final : public BlockStore {
     std::vector<const BlockWrite*> write;
     std::set<BlockId> ids;
     std::uint64_t bytes = 0;
-    std::uint64_t replaced = 0;        ///< damaged copies that are overwritten
+    std::uint64_t replaced = 0;  ///< damaged copies that are overwritten
     std::uint64_t replaced_bytes = 0;
-    bool take = false;                 ///< whether the block judged last is to be written
+    bool take = false;  ///< whether the block judged last is to be written
   };
 
   Status open_database() {
@@ -223,7 +224,8 @@ class RocksBlockStore final : public BlockStore {
     Error error = to_error(status, fmt::format("opening the block store {}", options_.folder.string()));
     const std::string why = status.ToString();
     const bool locked = why.find("/LOCK") != std::string::npos;
-    const bool denied = why.find("Permission denied") != std::string::npos || why.find("Too many open files") != std::string::npos;
+    const bool denied =
+        why.find("Permission denied") != std::string::npos || why.find("Too many open files") != std::string::npos;
     if (locked) return Error{Errc::conflict, error.detail + " (is another idunnod using it?)"};
     if (error.code != Errc::full && !denied) error.code = Errc::damaged;
     return error;
@@ -234,7 +236,8 @@ class RocksBlockStore final : public BlockStore {
     const auto status = database_->Get(rocksdb::ReadOptions(), kFormatKey, &value);
     if (status.IsNotFound()) return initialise();
     if (!status.ok()) return to_error(status, fmt::format("reading the format of {}", options_.folder.string()));
-    if (value != kFormat) return Error{Errc::damaged, fmt::format("{} is of the unknown format '{}'", options_.folder.string(), value)};
+    if (value != kFormat)
+      return Error{Errc::damaged, fmt::format("{} is of the unknown format '{}'", options_.folder.string(), value)};
     const auto id = database_->Get(rocksdb::ReadOptions(), kStoreIdKey, &value);
     if (!id.ok() || value.size() != 8) return Error{Errc::damaged, fmt::format("{} has lost its id", options_.folder.string())};
     store_id_ = rocks::read_u64(value, 0);
@@ -306,7 +309,8 @@ class RocksBlockStore final : public BlockStore {
   /// Nothing when the block is not held.
   Result<std::optional<Facts>> facts_of(BlockId id) {
     rocksdb::PinnableSlice value;
-    const auto status = database_->Get(rocksdb::ReadOptions(), database_->DefaultColumnFamily(), key_of(kFactsPrefix, id), &value);
+    const auto status =
+        database_->Get(rocksdb::ReadOptions(), database_->DefaultColumnFamily(), key_of(kFactsPrefix, id), &value);
     if (status.IsNotFound()) return std::optional<Facts>();
     if (!status.ok()) return to_error(status, fmt::format("looking for block {}", to_string(id)));
     const auto facts = decode_facts(to_view(value));
@@ -322,7 +326,8 @@ class RocksBlockStore final : public BlockStore {
     if (status.IsNotFound()) return Error{Errc::not_found, fmt::format("block {} is not in this store", to_string(key.id))};
     if (!status.ok() && !status.IsCorruption()) return to_error(status, fmt::format("reading block {}", to_string(key.id)));
     if (!status.ok() || !matches(key, to_view(pinned->slice))) {
-      return Error{Errc::damaged, fmt::format("block {} does not match its checksum in {}", to_string(key.id), options_.folder.string())};
+      return Error{Errc::damaged,
+                   fmt::format("block {} does not match its checksum in {}", to_string(key.id), options_.folder.string())};
     }
     // A small value may be pinned in the cache, where it would keep a whole table block from being evicted.
     if (pinned->slice.size() < kBlobBytesMin) return Payload(Bytes(to_view(pinned->slice)));
@@ -368,7 +373,8 @@ class RocksBlockStore final : public BlockStore {
     }
     const auto status = database_->Write(rocks::synced(), &batch);
     if (status.IsNoSpace()) {
-      if (auto reopened = reopen_after_full(status); !reopened && reopened.error().code != Errc::full) return give_up(reopened.error());
+      if (auto reopened = reopen_after_full(status); !reopened && reopened.error().code != Errc::full)
+        return give_up(reopened.error());
       return refuse_full(blocks, plan);
     }
     if (!status.ok()) {
@@ -412,11 +418,11 @@ class RocksBlockStore final : public BlockStore {
   const RocksStoreOptions options_;
   const std::shared_ptr<rocksdb::Cache> cache_;
   DiskSpace space_;
-  std::mutex write_mutex_;             ///< put, remove, closing and opening again
-  std::shared_mutex database_mutex_;   ///< shared while database_ is used outside write_mutex_; taken after it
+  std::mutex write_mutex_;            ///< put, remove, closing and opening again
+  std::shared_mutex database_mutex_;  ///< shared while database_ is used outside write_mutex_; taken after it
   std::unique_ptr<rocksdb::DB> database_;
-  rocks::Reclaimer reclaimer_;         ///< uses *database_
-  std::atomic<bool> closed_{false};    ///< by a full disk
+  rocks::Reclaimer reclaimer_;       ///< uses *database_
+  std::atomic<bool> closed_{false};  ///< by a full disk
   bool failed_ = false;
   std::uint64_t store_id_ = 0;
   std::atomic<std::uint64_t> blocks_{0};

@@ -107,8 +107,8 @@ Result<std::filesystem::path> set_aside(const std::filesystem::path& folder) {
     }
     return target;
   }
-  return Error{Errc::full, fmt::format("putting {} aside: {} broken stores lie beside it already; remove some",
-                                       folder.string(), kBrokenStoresMax)};
+  return Error{Errc::full, fmt::format("putting {} aside: {} broken stores lie beside it already; remove some", folder.string(),
+                                       kBrokenStoresMax)};
 }
 
 std::uint64_t random_u64() {

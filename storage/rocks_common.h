@@ -22,7 +22,8 @@ inline constexpr std::size_t kKeptInfoLogs = 2;
 inline constexpr std::size_t kInfoLogBytesMax = 1U << 20U;
 
 /// Options that hold for every store of ours. `cache` is for index, filter and data blocks alike.
-[[nodiscard]] rocksdb::Options base_options(std::uint64_t write_buffer_bytes, int write_buffers, std::shared_ptr<rocksdb::Cache> cache);
+[[nodiscard]] rocksdb::Options base_options(std::uint64_t write_buffer_bytes, int write_buffers,
+                                            std::shared_ptr<rocksdb::Cache> cache);
 
 /// Acknowledged writes are synced.
 [[nodiscard]] rocksdb::WriteOptions synced();

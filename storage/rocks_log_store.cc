@@ -1,5 +1,5 @@
-/// The log of a voter in RocksDB. Keys and values are described in storage/FORMAT.md; every value ends in the xxh3-128 of what stands
-/// before it, because RocksDB's 32 bits are not enough for what everything else hangs on.
+/// The log of a voter in RocksDB. Keys and values are described in storage/FORMAT.md; every value ends in the xxh3-128 of what
+/// stands before it, because RocksDB's 32 bits are not enough for what everything else hangs on.
 
 #include <fmt/format.h>
 #include <rocksdb/cache.h>
@@ -105,7 +105,8 @@ class RocksLogStore final : public LogStore {
       (void)batch.Put(entry_key(entry.index.value), value);
     }
     const auto status = database_->Write(rocks::synced(), &batch);
-    if (!status.ok()) return to_error(status, fmt::format("writing {} entries to the log {}", write.append.size(), folder_.string()));
+    if (!status.ok())
+      return to_error(status, fmt::format("writing {} entries to the log {}", write.append.size(), folder_.string()));
     last_ = last;
     return {};
   }

@@ -14,8 +14,8 @@ constexpr std::uint64_t kDeletedBytesMinFull = 1ULL << 20U;  ///< unless the dis
 
 void Reclaimer::deleted(rocksdb::DB* database, std::uint64_t bytes, std::uint64_t live_bytes, bool disk_full) {
   deleted_bytes_ += bytes;
-  const bool pays = disk_full ? deleted_bytes_ >= kDeletedBytesMinFull
-                              : deleted_bytes_ >= kDeletedBytesMin && deleted_bytes_ >= live_bytes / 2;
+  const bool pays =
+      disk_full ? deleted_bytes_ >= kDeletedBytesMinFull : deleted_bytes_ >= kDeletedBytesMin && deleted_bytes_ >= live_bytes / 2;
   if (!pays || running_.load()) return;
   if (thread_.joinable()) thread_.join();
   deleted_bytes_ = 0;

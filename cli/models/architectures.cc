@@ -9,7 +9,8 @@ namespace {
 
 using ConvOptions = OnnxBuilder::ConvOptions;
 
-/// LeCun et al. 1998 on 28x28 images (padded to 32x32 by the first convolution), with ReLU and max pooling as it is trained today.
+/// LeCun et al. 1998 on 28x28 images (padded to 32x32 by the first convolution), with ReLU and max pooling as it is trained
+/// today.
 Tensor lenet5(OnnxBuilder& b) {
   Tensor x = b.input({1, 1, 28, 28});
   x = b.max_pool(b.relu(b.conv(x, 6, 5, {.pad = 2})), 2, 2);

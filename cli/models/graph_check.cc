@@ -15,16 +15,26 @@ namespace {
 
 std::string type_name(std::int32_t type) {
   switch (type) {
-    case onnx::TensorProto::FLOAT: return "float32";
-    case onnx::TensorProto::FLOAT16: return "float16";
-    case onnx::TensorProto::DOUBLE: return "float64";
-    case onnx::TensorProto::INT64: return "int64";
-    case onnx::TensorProto::INT32: return "int32";
-    case onnx::TensorProto::INT8: return "int8";
-    case onnx::TensorProto::UINT8: return "uint8";
-    case onnx::TensorProto::BOOL: return "bool";
-    case onnx::TensorProto::STRING: return "string";
-    default: return "other";
+    case onnx::TensorProto::FLOAT:
+      return "float32";
+    case onnx::TensorProto::FLOAT16:
+      return "float16";
+    case onnx::TensorProto::DOUBLE:
+      return "float64";
+    case onnx::TensorProto::INT64:
+      return "int64";
+    case onnx::TensorProto::INT32:
+      return "int32";
+    case onnx::TensorProto::INT8:
+      return "int8";
+    case onnx::TensorProto::UINT8:
+      return "uint8";
+    case onnx::TensorProto::BOOL:
+      return "bool";
+    case onnx::TensorProto::STRING:
+      return "string";
+    default:
+      return "other";
   }
 }
 
@@ -87,7 +97,7 @@ void describe(const onnx::ModelProto& model, const GraphView& view, GraphReport&
 /// The batch of a mended graph is free: its declaration has to say so, and values inside must not say otherwise.
 void declare_free_batch(onnx::ModelProto& model, const GraphReport& report) {
   const bool any = std::any_of(report.findings.begin(), report.findings.end(), [](const GraphFinding& finding) {
-    return finding.kind == FindingKind::rewritten && finding.op == "Reshape";
+    return finding.kind == FindingKind::rewritten && finding.problem == kBatchFixed;
   });
   if (!any) return;
   auto* graph = model.mutable_graph();
@@ -96,7 +106,8 @@ void declare_free_batch(onnx::ModelProto& model, const GraphReport& report) {
     if (shape->dim_size() > 1 && shape->dim(0).dim_value() == 1) shape->mutable_dim(0)->set_dim_param("N");
   };
   for (auto& input : *graph->mutable_input()) {
-    const bool is_port = std::any_of(report.inputs.begin(), report.inputs.end(), [&](const GraphPort& p) { return p.name == input.name(); });
+    const bool is_port =
+        std::any_of(report.inputs.begin(), report.inputs.end(), [&](const GraphPort& p) { return p.name == input.name(); });
     if (is_port) free(input);
   }
   for (auto& output : *graph->mutable_output()) free(output);
@@ -116,9 +127,12 @@ bool parse(ByteView bytes, onnx::ModelProto& model) {
 
 std::string to_string(FindingKind kind) {
   switch (kind) {
-    case FindingKind::rewritten: return "rewritten";
-    case FindingKind::warning: return "warning";
-    default: return "refused";
+    case FindingKind::rewritten:
+      return "rewritten";
+    case FindingKind::warning:
+      return "warning";
+    default:
+      return "refused";
   }
 }
 

@@ -1,10 +1,10 @@
 #pragma once
-/// Looks through an ONNX file before it is ever run. cv::dnn 4.6, which the executors use, computes some graphs wrongly without a word
-/// and refuses others with a message about its own source code. Each rule here knows one such case: it rewrites the graph when the
-/// rewritten one means exactly the same, and otherwise refuses it by the name of the node, with what to do.
+/// Looks through an ONNX file before it is ever run. cv::dnn 4.6, which the executors use, computes some graphs wrongly without a
+/// word and refuses others with a message about its own source code. Each rule here knows one such case: it rewrites the graph
+/// when the rewritten one means exactly the same, and otherwise refuses it by the name of the node, with what to do.
 ///
-/// The rules come from comparing small graphs between cv::dnn 4.6 and other runtimes; graph_rules.cc lists them. Loading in an executor
-/// (cli/model_store.h) remains the last word on what can be run.
+/// The rules come from comparing small graphs between cv::dnn 4.6 and other runtimes; graph_rules.cc lists them. Loading in an
+/// executor (cli/model_store.h) remains the last word on what can be run.
 
 #include <cstdint>
 #include <string>
@@ -24,10 +24,10 @@ enum class FindingKind : std::uint8_t {
 
 struct GraphFinding {
   FindingKind kind = FindingKind::warning;
-  std::string node;     ///< name of the node, or of its first output when it has none
+  std::string node;  ///< name of the node, or of its first output when it has none
   std::string op;
   std::string problem;
-  std::string advice;   ///< what was done, or what the user can do
+  std::string advice;  ///< what was done, or what the user can do
 };
 [[nodiscard]] std::string to_string(FindingKind kind);
 [[nodiscard]] std::string to_string(const GraphFinding& finding);  ///< one line
@@ -43,7 +43,7 @@ struct GraphReport {
   std::int64_t ir_version = 0;
   std::int64_t opset = 0;
   std::string producer;
-  std::vector<GraphPort> inputs;   ///< without initializers
+  std::vector<GraphPort> inputs;  ///< without initializers
   std::vector<GraphPort> outputs;
   std::vector<std::pair<std::string, std::uint32_t>> operators;  ///< with counts, most frequent first
   std::vector<std::string> unsupported;                          ///< operators that cv::dnn 4.6 has no layer for
@@ -51,7 +51,7 @@ struct GraphReport {
   std::uint64_t weight_bytes = 0;
   std::vector<GraphFinding> findings;
 
-  [[nodiscard]] bool usable() const;                     ///< no finding is a refusal
+  [[nodiscard]] bool usable() const;  ///< no finding is a refusal
   [[nodiscard]] bool rewritten() const;
 };
 

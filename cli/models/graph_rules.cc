@@ -22,7 +22,8 @@ void bypass_identity(GraphView& view) {
     const auto& node = nodes->Get(i);
     const bool unused = node.op_type() == "Identity" && node.input_size() == 1 && view.constant(node.input(0)) != nullptr;
     const auto& outputs = view.graph().output();
-    if (!unused || std::any_of(outputs.begin(), outputs.end(), [&](const auto& o) { return o.name() == node.output(0); })) continue;
+    if (!unused || std::any_of(outputs.begin(), outputs.end(), [&](const auto& o) { return o.name() == node.output(0); }))
+      continue;
     nodes->DeleteSubrange(i, 1);
   }
   view.refresh();
@@ -112,11 +113,89 @@ void mend_gemm(GraphView& view) {
     }
     const std::int64_t rows = weights->dims(0);
     const std::int64_t columns = weights->dims(1);
-    node.set_input(1, view.add_initializer(float_tensor({columns, rows}, transposed(values, rows, columns)),
-                                           node.input(1) + "_transposed"));
+    node.set_input(
+        1, view.add_initializer(float_tensor({columns, rows}, transposed(values, rows, columns)), node.input(1) + "_transposed"));
     set_transposed_weights(node);
     view.rewritten(node, "cv::dnn computes Gemm with transB = 0 wrongly or not at all", "weights transposed, transB = 1");
   }
+}
+
+std::size_t uses_of(GraphView& view, const std::string& value) {
+  std::size_t uses = 0;
+  for (const auto& node : view.graph().node())
+    uses += static_cast<std::size_t>(std::count(node.input().begin(), node.input().end(), value));
+  for (const auto& output : view.graph().output()) uses += output.name() == value ? 1U : 0U;
+  return uses;
+}
+
+/// Weights that the graph reshapes at every run become weights of that shape.
+void fold_constant_reshape(GraphView& view) {
+  auto* nodes = view.graph().mutable_node();
+  for (int i = nodes->size() - 1; i >= 0; --i) {
+    const onnx::NodeProto& node = nodes->Get(i);
+    if (node.op_type() != "Reshape" || node.input_size() < 2) continue;
+    const auto* data = view.constant(node.input(0));
+    const auto* target = view.constant(node.input(1));
+    const auto dimensions = target != nullptr ? integer_values(*target) : std::vector<std::int64_t>();
+    const bool plain = data != nullptr && !dimensions.empty() &&
+                       std::all_of(dimensions.begin(), dimensions.end(), [](std::int64_t d) { return d > 0; });
+    const auto& outputs = view.graph().output();
+    if (!plain || std::any_of(outputs.begin(), outputs.end(), [&](const auto& o) { return o.name() == node.output(0); }))
+      continue;
+    onnx::TensorProto reshaped = *data;
+    reshaped.clear_dims();
+    for (const auto dimension : dimensions) reshaped.add_dims(dimension);
+    view.replace_uses(node.output(0), view.add_initializer(std::move(reshaped), node.output(0) + "_folded"));
+    view.rewritten(node, "weights are reshaped at every run", "stored in that shape");
+    nodes->DeleteSubrange(i, 1);
+  }
+  view.refresh();
+}
+
+/// MatMul by weights and Add of one row: cv::dnn fixes the batch of the Add at 1. One Gemm means the same for any batch.
+bool fuse_one_bias(GraphView& view, onnx::NodeProto& add) {
+  if (add.op_type() != "Add" || add.input_size() != 2) return false;
+  const int bias_at = view.constant(add.input(1)) != nullptr ? 1 : 0;
+  const auto* bias = view.constant(add.input(bias_at));
+  const auto* product = view.producer(add.input(1 - bias_at));
+  if (bias == nullptr || product == nullptr || product->op_type() != "MatMul" || product->input_size() != 2) return false;
+  const auto* weights = view.constant(product->input(1));
+  const auto from = view.shape(product->input(0));
+  if (weights == nullptr || weights->dims_size() != 2 || !from || from->size() != 2) return false;
+  const std::int64_t rows = weights->dims(0);
+  const std::int64_t columns = weights->dims(1);
+  const auto matrix = float_values(*weights);
+  const auto row = float_values(*bias);
+  const bool one_row = bias->dims_size() == 1 || (bias->dims_size() == 2 && bias->dims(0) == 1);
+  if (matrix.empty() || !one_row || static_cast<std::int64_t>(row.size()) != columns || uses_of(view, product->output(0)) != 1)
+    return false;
+  view.rewritten(add, "cv::dnn runs MatMul and this Add for a batch of 1 only", "both are one Gemm now");
+  const std::string x = product->input(0);
+  const std::string w =
+      view.add_initializer(float_tensor({columns, rows}, transposed(matrix, rows, columns)), product->input(1) + "_transposed");
+  const std::string b = view.add_initializer(float_tensor({columns}, row), add.input(bias_at) + "_row");
+  add.set_op_type("Gemm");
+  add.clear_input();
+  for (const auto& name : {x, w, b}) add.add_input(name);
+  set_transposed_weights(add);
+  return true;
+}
+
+void fuse_bias(GraphView& view) {
+  std::vector<std::string> unused;
+  for (auto& node : *view.graph().mutable_node()) {
+    const auto inputs = node.input();
+    if (!fuse_one_bias(view, node)) continue;
+    for (const auto& input : inputs) {
+      const auto* producer = view.producer(input);
+      if (producer != nullptr && producer->op_type() == "MatMul") unused.push_back(input);
+    }
+  }
+  auto* nodes = view.graph().mutable_node();
+  for (int i = nodes->size() - 1; i >= 0; --i) {
+    if (std::find(unused.begin(), unused.end(), nodes->Get(i).output(0)) != unused.end()) nodes->DeleteSubrange(i, 1);
+  }
+  view.refresh();
 }
 
 bool is_padded(const onnx::NodeProto& node) {
@@ -153,11 +232,41 @@ void mend_average_pool(GraphView& view) {
 
 /// Operators whose opset 11 to 13 form, as far as a graph uses attributes alone, means the same in opset 10.
 bool same_in_opset_10(const std::string& op) {
-  static const std::vector<std::string> kSame{
-      "Add",     "AveragePool",       "BatchNormalization", "Cast",     "Concat",    "Constant",   "Conv",    "ConvTranspose", "Div",
-      "Dropout", "Exp",               "Flatten",            "Gather",   "Gemm",      "Identity",   "LRN",     "LeakyRelu",     "MatMul",
-      "MaxPool", "GlobalAveragePool", "GlobalMaxPool",      "Mul",      "PRelu",     "ReduceMean", "Relu",    "Reshape",       "Shape",
-      "Sigmoid", "Sqrt",              "Sub",                "Sum",      "Tanh",      "Transpose",  "Clip",    "Elu"};
+  static const std::vector<std::string> kSame{"Add",
+                                              "AveragePool",
+                                              "BatchNormalization",
+                                              "Cast",
+                                              "Concat",
+                                              "Constant",
+                                              "Conv",
+                                              "ConvTranspose",
+                                              "Div",
+                                              "Dropout",
+                                              "Exp",
+                                              "Flatten",
+                                              "Gather",
+                                              "Gemm",
+                                              "Identity",
+                                              "LRN",
+                                              "LeakyRelu",
+                                              "MatMul",
+                                              "MaxPool",
+                                              "GlobalAveragePool",
+                                              "GlobalMaxPool",
+                                              "Mul",
+                                              "PRelu",
+                                              "ReduceMean",
+                                              "Relu",
+                                              "Reshape",
+                                              "Shape",
+                                              "Sigmoid",
+                                              "Sqrt",
+                                              "Sub",
+                                              "Sum",
+                                              "Tanh",
+                                              "Transpose",
+                                              "Clip",
+                                              "Elu"};
   return std::find(kSame.begin(), kSame.end(), op) != kSame.end();
 }
 
@@ -171,8 +280,8 @@ bool clip_bound(const GraphView& view, const onnx::NodeProto& node, int index, f
   return true;
 }
 
-/// cv::dnn reads the bounds of Clip from attributes (opset 6) only. The stored file then says opset 10, which has attributes, so every
-/// other operator must mean the same there.
+/// cv::dnn reads the bounds of Clip from attributes (opset 6) only. The stored file then says opset 10, which has attributes, so
+/// every other operator must mean the same there.
 void mend_clip(GraphView& view) {
   bool lowered = false;
   for (auto& node : *view.graph().mutable_node()) {
@@ -186,7 +295,8 @@ void mend_clip(GraphView& view) {
     const auto& nodes = view.graph().node();
     const auto other = std::find_if(nodes.begin(), nodes.end(), [](const auto& n) { return !same_in_opset_10(n.op_type()); });
     if (view.opset() > 13 || other != nodes.end()) {
-      view.refuse(node, "cv::dnn takes the bounds of Clip only as attributes, which opset " + std::to_string(view.opset()) + " has not",
+      view.refuse(node,
+                  "cv::dnn takes the bounds of Clip only as attributes, which opset " + std::to_string(view.opset()) + " has not",
                   "export the model with opset 10 or lower");
       continue;
     }
@@ -206,8 +316,8 @@ void mend_clip(GraphView& view) {
   }
 }
 
-/// A graph whose batch is fixed at 1, but which only carries the batch along, serves any batch: the input gets a free dimension and
-/// Reshapes to {1, ...} copy the batch (0). Exact for a batch of 1 by the meaning of 0 in Reshape.
+/// A graph whose batch is fixed at 1, but which only carries the batch along, serves any batch: the input gets a free dimension
+/// and Reshapes to {1, ...} copy the batch (0). Exact for a batch of 1 by the meaning of 0 in Reshape.
 void free_batch(GraphView& view) {
   for (auto& node : *view.graph().mutable_node()) {
     if (node.op_type() != "Reshape" || node.input_size() < 2 || view.constant(node.input(0)) != nullptr) continue;
@@ -220,7 +330,7 @@ void free_batch(GraphView& view) {
     if (!fixed) continue;
     dimensions.front() = 0;
     node.set_input(1, view.add_initializer(integer_tensor(dimensions), node.input(1) + "_any_batch"));
-    view.rewritten(node, "its target shape fixes the batch at 1", "the batch is copied from its input");
+    view.rewritten(node, kBatchFixed, "the batch is copied from its input");
   }
 }
 
@@ -228,8 +338,10 @@ void free_batch(GraphView& view) {
 
 void apply_rules(GraphView& view) {
   bypass_identity(view);
+  fold_constant_reshape(view);
   fill_kernel_shape(view);
   mend_gemm(view);
+  fuse_bias(view);
   mend_average_pool(view);
   mend_clip(view);
   free_batch(view);

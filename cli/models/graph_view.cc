@@ -94,6 +94,8 @@ std::string GraphView::add_initializer(onnx::TensorProto tensor, const std::stri
   auto* added = graph().add_initializer();
   *added = std::move(tensor);
   constants_[name] = added;
+  // Before version 4 of the format every initializer had to be an input as well.
+  if (model_.ir_version() < 4) model_.set_ir_version(4);
   return name;
 }
 

@@ -60,14 +60,18 @@ class GraphView {
 [[nodiscard]] std::string string_attribute(const onnx::NodeProto& node, const std::string& name);
 void remove_attribute(onnx::NodeProto& node, const std::string& name);
 
-[[nodiscard]] std::vector<float> float_values(const onnx::TensorProto& tensor);          ///< empty unless float32
-[[nodiscard]] std::vector<std::int64_t> integer_values(const onnx::TensorProto& tensor); ///< empty unless int64 or int32
+[[nodiscard]] std::vector<float> float_values(const onnx::TensorProto& tensor);           ///< empty unless float32
+[[nodiscard]] std::vector<std::int64_t> integer_values(const onnx::TensorProto& tensor);  ///< empty unless int64 or int32
 [[nodiscard]] onnx::TensorProto float_tensor(const std::vector<std::int64_t>& shape, const std::vector<float>& values);
 [[nodiscard]] onnx::TensorProto integer_tensor(const std::vector<std::int64_t>& values);
 
+/// The problem that free_batch mends; the declarations of the graph follow it.
+inline constexpr const char* kBatchFixed = "its target shape fixes the batch at 1";
+
 /// The rules, in the order they have to run (graph_rules.cc). A rule adds findings and may rewrite.
 void apply_rules(GraphView& view);
-/// What refuses a graph whatever its weights: operators without a layer, recurrent networks in unsupported forms, ... (graph_refusals.cc)
+/// What refuses a graph whatever its weights: operators without a layer, recurrent networks in unsupported forms, ...
+/// (graph_refusals.cc)
 void apply_refusals(GraphView& view, std::vector<std::string>& unsupported);
 
 }  // namespace idunno::models

@@ -40,10 +40,14 @@ std::pair<double, double> portable_sin_cos(double u) {
   const double s = x * (1 - t / 6 * (1 - t / 20 * (1 - t / 42 * (1 - t / 72 * (1 - t / 110 * (1 - t / 156))))));
   const double c = 1 - t / 2 * (1 - t / 12 * (1 - t / 30 * (1 - t / 56 * (1 - t / 90 * (1 - t / 132 * (1 - t / 182))))));
   switch (quarter % 4) {
-    case 0: return {s, c};
-    case 1: return {c, -s};
-    case 2: return {-s, -c};
-    default: return {-c, s};
+    case 0:
+      return {s, c};
+    case 1:
+      return {c, -s};
+    case 2:
+      return {-s, -c};
+    default:
+      return {-c, s};
   }
 }
 
@@ -229,11 +233,10 @@ Tensor OnnxBuilder::flatten(const Tensor& x) {
 Tensor OnnxBuilder::fully_connected(const Tensor& x, std::int64_t outputs, double gain) {
   const std::string name = fresh("fc");
   const std::int64_t inputs = x.shape[1];
-  auto& added =
-      node("Gemm",
-           {x.name, weight(name + ".weight", {outputs, inputs}, std::sqrt(gain / static_cast<double>(inputs))),
-            constant(name + ".bias", {outputs}, 0)},
-           name);
+  auto& added = node("Gemm",
+                     {x.name, weight(name + ".weight", {outputs, inputs}, std::sqrt(gain / static_cast<double>(inputs))),
+                      constant(name + ".bias", {outputs}, 0)},
+                     name);
   set_attribute(added, "alpha", 1.0F);
   set_attribute(added, "beta", 1.0F);
   set_attribute(added, "transB", std::int64_t{1});

@@ -1,5 +1,6 @@
 #pragma once
-/// Writes ONNX graphs: one call a layer, weights drawn from a seed. For cli/models/architectures.cc and for the small graphs of tests.
+/// Writes ONNX graphs: one call a layer, weights drawn from a seed. For cli/models/architectures.cc and for the small graphs of
+/// tests.
 ///
 /// The files suit cv::dnn 4.6 as well as any other reader: opset 11, Gemm with transB = 1, kernel_shape always written, and
 /// producer_name "pytorch", because cv::dnn takes count_include_pad of AveragePool from that word alone.
@@ -57,7 +58,9 @@ class OnnxBuilder {
     bool bias = true;
   };
   [[nodiscard]] Tensor conv(const Tensor& x, std::int64_t channels, Window kernel, ConvOptions options);
-  [[nodiscard]] Tensor conv(const Tensor& x, std::int64_t channels, Window kernel) { return conv(x, channels, kernel, ConvOptions()); }
+  [[nodiscard]] Tensor conv(const Tensor& x, std::int64_t channels, Window kernel) {
+    return conv(x, channels, kernel, ConvOptions());
+  }
   /// Running mean 0 and variance 1, as before any training; `weight` is gamma.
   [[nodiscard]] Tensor batch_norm(const Tensor& x, float epsilon = 1e-5F, float weight = 1.0F);
   [[nodiscard]] Tensor relu(const Tensor& x);

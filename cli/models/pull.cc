@@ -40,7 +40,9 @@ class OpenFile {
 
 Error file_error(const std::string& doing, const fs::path& path) {
   const int code = errno;
-  const Errc kind = code == ENOSPC || code == EDQUOT ? Errc::full : code == EACCES || code == EPERM ? Errc::forbidden : Errc::internal;
+  const Errc kind = code == ENOSPC || code == EDQUOT  ? Errc::full
+                    : code == EACCES || code == EPERM ? Errc::forbidden
+                                                      : Errc::internal;
   return Error{kind, doing + " " + path.string() + ": " + std::strerror(code)};
 }
 
@@ -49,9 +51,9 @@ struct Transfer {
   CURL* curl = nullptr;
   const PullRequest* request = nullptr;
   int file = -1;
-  std::uint64_t have = 0;   ///< bytes in the part
+  std::uint64_t have = 0;  ///< bytes in the part
   long status = 0;
-  bool begun = false;       ///< the first byte of a body has been looked at
+  bool begun = false;  ///< the first byte of a body has been looked at
   bool oversize = false;
   int write_errno = 0;
 };
@@ -94,7 +96,8 @@ std::size_t on_body(char* data, std::size_t one, std::size_t count, void* user) 
 
 void set_options(CURL* curl, const PullRequest& request, Transfer& transfer, const std::string& range, char* error_text) {
   const bool secure = request.url.rfind("https://", 0) == 0;
-  const long stall_s = std::max<long>(1, static_cast<long>(std::chrono::duration_cast<std::chrono::seconds>(request.stall_limit).count()));
+  const long stall_s =
+      std::max<long>(1, static_cast<long>(std::chrono::duration_cast<std::chrono::seconds>(request.stall_limit).count()));
   curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
@@ -135,7 +138,8 @@ Attempt judge(const Transfer& transfer, CURLcode code, const std::string& error_
     return result(Verdict::stop, full ? Errc::full : Errc::internal,
                   "cannot write to " + request.folder.string() + ": " + std::strerror(transfer.write_errno));
   }
-  if (code == CURLE_OK && transfer.status == 416) return result(Verdict::again, Errc::unavailable, "the server refused the range");
+  if (code == CURLE_OK && transfer.status == 416)
+    return result(Verdict::again, Errc::unavailable, "the server refused the range");
   if (code == CURLE_OK && (transfer.status == 404 || transfer.status == 410)) {
     return result(Verdict::stop, Errc::not_found, "the server has no such file (HTTP " + std::to_string(transfer.status) + ")");
   }
@@ -147,7 +151,9 @@ Attempt judge(const Transfer& transfer, CURLcode code, const std::string& error_
   if (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT) {
     return result(Verdict::stop, Errc::invalid, "not an address that can be fetched (https://... or http://...)");
   }
-  const std::string why = code == CURLE_OK ? "the connection ended early" : error_text.empty() ? curl_easy_strerror(code) : error_text;
+  const std::string why = code == CURLE_OK     ? "the connection ended early"
+                          : error_text.empty() ? curl_easy_strerror(code)
+                                               : error_text;
   return result(Verdict::again, Errc::unavailable,
                 why + " (" + std::to_string(transfer.have) + " of " + std::to_string(request.size) + " bytes are here)");
 }
@@ -197,7 +203,8 @@ Status verify(const PullRequest& request, const fs::path& file) {
   const auto digest = sha256_of_file(file);
   if (!digest) return digest.error();
   if (*digest == request.sha256) return {};
-  return Error{Errc::damaged, request.url + " is not the file that was pinned: its SHA-256 is " + *digest + ", expected " + request.sha256};
+  return Error{Errc::damaged,
+               request.url + " is not the file that was pinned: its SHA-256 is " + *digest + ", expected " + request.sha256};
 }
 
 Status finish(const fs::path& part, const fs::path& target, int file) {
@@ -224,7 +231,8 @@ Result<std::string> sha256_of_file(const fs::path& file) {
   crypto_hash_sha256_init(&state);
   std::vector<char> buffer(1U << 20U);
   while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), in.gcount() > 0) {
-    crypto_hash_sha256_update(&state, reinterpret_cast<const unsigned char*>(buffer.data()), static_cast<std::size_t>(in.gcount()));
+    crypto_hash_sha256_update(&state, reinterpret_cast<const unsigned char*>(buffer.data()),
+                              static_cast<std::size_t>(in.gcount()));
   }
   if (in.bad()) return Error{Errc::internal, "reading " + file.string() + " failed"};
   std::array<unsigned char, crypto_hash_sha256_BYTES> digest{};
@@ -251,7 +259,8 @@ Result<fs::path> pull_file(const PullRequest& request) {
     return Error{Errc::conflict, "another process is downloading " + request.file_name + " (" + part.string() + ")"};
   }
   const off_t size = ::lseek(file.get(), 0, SEEK_END);
-  if (size > 0 && static_cast<std::uint64_t>(size) > request.size && ::ftruncate(file.get(), 0) != 0) return file_error("emptying", part);
+  if (size > 0 && static_cast<std::uint64_t>(size) > request.size && ::ftruncate(file.get(), 0) != 0)
+    return file_error("emptying", part);
   if (Status fetched = fetch_with_retries(request, file.get()); !fetched) {
     const bool useless = fetched.error().code == Errc::too_large || ::lseek(file.get(), 0, SEEK_END) == 0;
     if (useless) fs::remove(part, error);

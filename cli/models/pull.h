@@ -1,6 +1,6 @@
 #pragma once
-/// Fetches one file of known size and SHA-256 over HTTP(S) into a folder: goes on where an earlier attempt stopped, retries within
-/// bounds, and lets the file appear under its name only when it is complete and right. Blocking; needs no cluster.
+/// Fetches one file of known size and SHA-256 over HTTP(S) into a folder: goes on where an earlier attempt stopped, retries
+/// within bounds, and lets the file appear under its name only when it is complete and right. Blocking; needs no cluster.
 
 #include <cstdint>
 #include <filesystem>
@@ -13,11 +13,11 @@
 namespace idunno::models {
 
 struct PullRequest {
-  std::string url;                  ///< https://...; http:// is for mirrors of one's own (the SHA-256 holds either way)
-  std::uint64_t size = 0;           ///< bytes; a server that sends more is cut off
-  std::string sha256;               ///< hexadecimal
-  std::filesystem::path folder;     ///< made when it is not there
-  std::string file_name;            ///< the finished file; `<file_name>.part` while it grows
+  std::string url;                      ///< https://...; http:// is for mirrors of one's own (the SHA-256 holds either way)
+  std::uint64_t size = 0;               ///< bytes; a server that sends more is cut off
+  std::string sha256;                   ///< hexadecimal
+  std::filesystem::path folder;         ///< made when it is not there
+  std::string file_name;                ///< the finished file; `<file_name>.part` while it grows
   std::uint32_t idle_attempts_max = 5;  ///< attempts in a row that bring no new byte
   std::uint32_t attempts_max = 50;      ///< in all
   Duration first_pause = std::chrono::milliseconds(500);  ///< before a retry; doubles up to 16 times that
@@ -27,7 +27,8 @@ struct PullRequest {
 
 /// The path of the finished file. A finished file that is there already is verified and not fetched again.
 /// not_found: the server has no such file. unavailable: retries used up; the part stays and the next call goes on. too_large: the
-/// server has more bytes than announced. damaged: the SHA-256 is wrong; the part is removed. conflict: another process fetches it now.
+/// server has more bytes than announced. damaged: the SHA-256 is wrong; the part is removed. conflict: another process fetches it
+/// now.
 [[nodiscard]] Result<std::filesystem::path> pull_file(const PullRequest& request);
 
 /// $XDG_CACHE_HOME/idunno or ~/.cache/idunno.

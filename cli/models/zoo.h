@@ -1,6 +1,6 @@
 #pragma once
-/// The pre-trained classifiers that `idunno model pull` knows: where a file is, its size and SHA-256 as the zoo's repository pins them
-/// (its Git LFS pointers), and how images have to be prepared.
+/// The pre-trained classifiers that `idunno model pull` knows: where a file is, its size and SHA-256 as the zoo's repository pins
+/// them (its Git LFS pointers), and how images have to be prepared.
 
 #include <cstdint>
 #include <string>
@@ -15,11 +15,11 @@ namespace idunno::models {
 inline constexpr const char* kZooUrlBase = "https://huggingface.co/onnxmodelzoo/legacy_models/resolve/main/";
 
 struct ZooModel {
-  std::string name;          ///< file name without .onnx, and the default name in the cluster
-  std::string path;          ///< below the base address
-  std::uint64_t size = 0;    ///< bytes
-  std::string sha256;        ///< lower-case hexadecimal
-  std::string about;         ///< network, data set, published accuracy
+  std::string name;        ///< file name without .onnx, and the default name in the cluster
+  std::string path;        ///< below the base address
+  std::uint64_t size = 0;  ///< bytes
+  std::string sha256;      ///< lower-case hexadecimal
+  std::string about;       ///< network, data set, published accuracy
   std::string licence;
   ModelSpec spec;
 };

@@ -126,9 +126,9 @@ void Coordinator::Impl::apply(const LogEntry& entry, Time now, WallMs wall, Coor
   }
   drop_freed(applied.freed, out);
   // A commit that has all its copies leaves nothing to repair; anything else may.
-  const bool whole = !applied.commits.empty() && std::all_of(applied.commits.begin(), applied.commits.end(), [&](const auto& commit) {
-    return commit.commit.block.replicas.size() == wanted_copies_;
-  });
+  const bool whole = !applied.commits.empty() &&
+                     std::all_of(applied.commits.begin(), applied.commits.end(),
+                                 [&](const auto& commit) { return commit.commit.block.replicas.size() == wanted_copies_; });
   if (applied.namespace_changed && !whole && repair_) repair_->namespace_changed();
   if (!serving_) return;
   repair_step(now, out);
@@ -225,7 +225,8 @@ Time Coordinator::Impl::wake_at() const {
   if (more_to_schedule_) return Time{};
   Time at = std::min(supervise_at_, scheduler_.wake_at());
   if (repair_ && serving_) at = std::min(at, repair_->wake_at());
-  const bool running = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& entry) { return entry.second.state == JobState::running; });
+  const bool running =
+      std::any_of(jobs_.begin(), jobs_.end(), [](const auto& entry) { return entry.second.state == JobState::running; });
   if (running) at = std::min(at, Time{} + kSecond * (judged_second_ + 1));
   return at;
 }

@@ -1,6 +1,6 @@
 #pragma once
-/// Private to coordinator*.cc: what the coordinator remembers besides the replicated state. All of it can be lost with the process: the
-/// next coordinator learns it anew from the nodes.
+/// Private to coordinator*.cc: what the coordinator remembers besides the replicated state. All of it can be lost with the
+/// process: the next coordinator learns it anew from the nodes.
 ///
 /// Files: coordinator.cc (life, log entries, time), _requests (clients), _reports (what people see), _nodes (sessions and who is
 /// alive), _leases (grants, commits, failures), _repair (copies of blocks).
@@ -16,31 +16,32 @@
 namespace idunno {
 
 inline constexpr std::size_t kPendingRequestsMax = 4096;
-inline constexpr std::size_t kJoinedTicketsMax = 16;       ///< askers of one request that wait for the same answer
+inline constexpr std::size_t kJoinedTicketsMax = 16;  ///< askers of one request that wait for the same answer
 inline constexpr std::size_t kAlarmsMax = 32;
 inline constexpr std::size_t kDecisionsPerCallMax = 8192;  ///< leases given in one call; the rest at the next
-inline constexpr std::size_t kGrantBytesMax = 900U << 10U; ///< of one LeaseGrant, below kControlMessageBytesMax with room for the header
-inline constexpr std::size_t kLeaseBytesMax = 64;          ///< encoded, at most
+inline constexpr std::size_t kGrantBytesMax =
+    900U << 10U;                                   ///< of one LeaseGrant, below kControlMessageBytesMax with room for the header
+inline constexpr std::size_t kLeaseBytesMax = 64;  ///< encoded, at most
 inline constexpr std::size_t kReportBytesMax = 900U << 10U;
-inline constexpr std::size_t kMissingPerNodeMax = 65536;   ///< blocks that one inventory missed
-inline constexpr std::uint32_t kSlotsMax = 1024;           ///< of one node
+inline constexpr std::size_t kMissingPerNodeMax = 65536;                   ///< blocks that one inventory missed
+inline constexpr std::uint32_t kSlotsMax = 1024;                           ///< of one node
 inline constexpr Duration kProbeTimeout = std::chrono::milliseconds(150);  ///< a suspect that does not answer for so long is dead
 
 struct Coordinator::Impl {
   struct NodeEntry {
     CoordinatorConfig::Member member;
     NodeState state = NodeState::unknown;
-    bool session = false;          ///< said hello to this coordinator; gets pushes
+    bool session = false;  ///< said hello to this coordinator; gets pushes
     Incarnation incarnation;
     WallMs since_ms = 0;
-    Time heard{};                  ///< last sign of life
-    Time dead_at = kNever;         ///< of a suspect
+    Time heard{};           ///< last sign of life
+    Time dead_at = kNever;  ///< of a suspect
     NodeHello hello;
-    Heartbeat heartbeat;           ///< the last one; zeros before
-    std::uint32_t weight = 1;      ///< for placement
-    std::set<JobId> described;     ///< jobs whose description it has
+    Heartbeat heartbeat;        ///< the last one; zeros before
+    std::uint32_t weight = 1;   ///< for placement
+    std::set<JobId> described;  ///< jobs whose description it has
     std::uint64_t placement_sent = 0;
-    std::set<BlockId> missing;     ///< that it did not list when it should have; once more and they are forgotten
+    std::set<BlockId> missing;             ///< that it did not list when it should have; once more and they are forgotten
     std::optional<NodeHello> registering;  ///< its RegisterNode is in the log's queue
     std::vector<Ticket> registering_tickets;
   };
@@ -90,8 +91,10 @@ struct Coordinator::Impl {
   }
   template <class Reply>
   static void answer(const RequestInfo& info, const Result<Reply>& result, CoordinatorOutput& out) {
-    if (result) answer(info, *result, out);
-    else refuse(info, result.error(), out);
+    if (result)
+      answer(info, *result, out);
+    else
+      refuse(info, result.error(), out);
   }
 
   // coordinator_reports.cc
@@ -143,19 +146,19 @@ struct Coordinator::Impl {
   ClusterState state_;
   Random random_;
   Epoch epoch_;
-  bool serving_ = false;                 ///< its NewEpoch is applied: leases may be given
+  bool serving_ = false;  ///< its NewEpoch is applied: leases may be given
   Time wall_read_at_{};
   WallMs wall_ = 0;
-  std::uint32_t replication_ = 1;        ///< min(configured, members)
+  std::uint32_t replication_ = 1;  ///< min(configured, members)
 
   std::map<RequestId, std::vector<Ticket>> pending_;
   std::map<NodeId, NodeEntry> nodes_;
-  Time supervise_at_ = kNever;           ///< no node changes its state by itself before
+  Time supervise_at_ = kNever;  ///< no node changes its state by itself before
   std::uint64_t placement_version_ = 1;
-  std::uint32_t wanted_copies_ = 1;      ///< of a block written now: min(replication_, nodes that are alive)
+  std::uint32_t wanted_copies_ = 1;  ///< of a block written now: min(replication_, nodes that are alive)
 
   Scheduler scheduler_;
-  std::map<JobId, JobEntry> jobs_;       ///< active ones, and ended ones until they are removed
+  std::map<JobId, JobEntry> jobs_;  ///< active ones, and ended ones until they are removed
   bool more_to_schedule_ = false;
   FairnessMonitor fairness_;
   std::int64_t judged_second_ = -1;

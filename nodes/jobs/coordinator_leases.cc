@@ -86,7 +86,8 @@ void Coordinator::Impl::add_job(const Job& job, Time now) {
   spec.priority = job.spec.priority;
   spec.model = job.spec.model + ":" + std::to_string(job.spec.model_version);
   std::vector<bool> committed(job.digests.size(), false);
-  for (std::size_t batch = 0; batch < job.digests.size(); ++batch) committed[batch] = job.committed(static_cast<BatchIndex>(batch));
+  for (std::size_t batch = 0; batch < job.digests.size(); ++batch)
+    committed[batch] = job.committed(static_cast<BatchIndex>(batch));
   scheduler_.add_job(spec, std::move(committed), job.state != JobState::paused, now);
 }
 
@@ -125,12 +126,13 @@ void Coordinator::Impl::send_grant(NodeEntry& node, Grant& grant, CoordinatorOut
   grant = Grant{};
 }
 
-void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, std::map<JobId, Result<JobDescription>>& descriptions,
-                                     Time now, CoordinatorOutput& out) {
+void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants,
+                                     std::map<JobId, Result<JobDescription>>& descriptions, Time now, CoordinatorOutput& out) {
   const Lease& lease = given.lease;
   NodeEntry& node = nodes_.at(given.node);
   Grant& grant = grants[given.node];
-  if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
+  if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + kLeaseBytesMax > kGrantBytesMax)
+    send_grant(node, grant, out);
   if (!node.described.contains(lease.job)) {
     auto found = descriptions.find(lease.job);
     if (found == descriptions.end()) found = descriptions.emplace(lease.job, describe(lease.job)).first;
@@ -139,7 +141,8 @@ void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, st
     if (bytes > kGrantBytesMax) {
       return fail_job(lease.job,
                       "its description (the blocks of its model and its list of queries) has " + std::to_string(bytes) +
-                          " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) + "; split the data set into several jobs",
+                          " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) +
+                          "; split the data set into several jobs",
                       now, out);
     }
     if (grant.bytes + bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
@@ -216,8 +219,11 @@ void Coordinator::handle(const RequestInfo& info, const CommitBatches& request, 
     if (!impl_->speaks_for(info, commit.node, out)) return;
   }
   if (request.commits.empty() || request.commits.size() > kCommitsPerRequestMax) {
-    return Impl::refuse(info, Error{Errc::invalid, "commit batches: " + std::to_string(request.commits.size()) + " in one request, 1 to " +
-                                                       std::to_string(kCommitsPerRequestMax) + " are possible"}, out);
+    return Impl::refuse(
+        info,
+        Error{Errc::invalid, "commit batches: " + std::to_string(request.commits.size()) + " in one request, 1 to " +
+                                 std::to_string(kCommitsPerRequestMax) + " are possible"},
+        out);
   }
   if (impl_->handled_before(info, out)) return;
   impl_->propose_request(info, CommitBatchResults{request.commits}, out);

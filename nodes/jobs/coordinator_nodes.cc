@@ -1,5 +1,5 @@
-// Who is there: sessions of nodes, signs of life, suspicion and death. One coordinator watches all; its hints (a closed connection, a push
-// that failed, silence) make a node suspect, and only a missing pong makes it dead.
+// Who is there: sessions of nodes, signs of life, suspicion and death. One coordinator watches all; its hints (a closed
+// connection, a push that failed, silence) make a node suspect, and only a missing pong makes it dead.
 
 #include <fmt/core.h>
 
@@ -23,7 +23,9 @@ bool worth_a_change(std::uint32_t old_weight, std::uint32_t new_weight) {
 
 bool Coordinator::Impl::speaks_for(const RequestInfo& info, NodeId node, CoordinatorOutput& out) const {
   if (info.key_name == to_string(node) && nodes_.contains(node)) return true;
-  refuse(info, Error{Errc::forbidden, fmt::format("key {} may not speak for node {}; each node uses its own key", info.key_name, to_string(node))},
+  refuse(info,
+         Error{Errc::forbidden,
+               fmt::format("key {} may not speak for node {}; each node uses its own key", info.key_name, to_string(node))},
          out);
   return false;
 }
@@ -41,21 +43,29 @@ Coordinator::Impl::NodeEntry* Coordinator::Impl::sender(const RequestInfo& info,
 void Coordinator::Impl::hello(const RequestInfo& info, const NodeHello& hello, Time now, CoordinatorOutput& out) {
   if (!speaks_for(info, hello.node, out)) return;
   if (hello.slots > kSlotsMax) {
-    return refuse(info, Error{Errc::invalid, fmt::format("{} says it has {} slots; {} are possible", to_string(hello.node), hello.slots, kSlotsMax)}, out);
+    return refuse(info,
+                  Error{Errc::invalid,
+                        fmt::format("{} says it has {} slots; {} are possible", to_string(hello.node), hello.slots, kSlotsMax)},
+                  out);
   }
   NodeEntry& node = nodes_.at(hello.node);
   const auto known = state_.nodes().find(hello.node);
   if (known != state_.nodes().end() && hello.incarnation < known->second.incarnation) {
-    return refuse(info, Error{Errc::conflict, fmt::format("hello of {}: a later life of this node is known already; the older process must end",
-                                                          to_string(hello.node))}, out);
+    return refuse(
+        info,
+        Error{Errc::conflict, fmt::format("hello of {}: a later life of this node is known already; the older process must end",
+                                          to_string(hello.node))},
+        out);
   }
-  if (known != state_.nodes().end() && known->second.incarnation == hello.incarnation && known->second.store_id == hello.store_id) {
+  if (known != state_.nodes().end() && known->second.incarnation == hello.incarnation &&
+      known->second.store_id == hello.store_id) {
     begin_session(node, hello, now, out);
     return answer(info, NodeHelloReply{config_.self}, out);
   }
   // Another life: what the last one held is lost, whether or not anybody has noticed yet.
   if (node.session && node.incarnation != hello.incarnation) dead(node, "started anew", now, out);
-  const bool waits = node.registering && node.registering->incarnation == hello.incarnation && node.registering->store_id == hello.store_id;
+  const bool waits =
+      node.registering && node.registering->incarnation == hello.incarnation && node.registering->store_id == hello.store_id;
   if (node.registering_tickets.size() >= kJoinedTicketsMax) node.registering_tickets.erase(node.registering_tickets.begin());
   node.registering_tickets.push_back(info.ticket);
   node.registering = hello;
@@ -66,7 +76,8 @@ void Coordinator::Impl::registered(const RegisterNode& command, const Answer& re
   const auto found = nodes_.find(command.node);
   if (found == nodes_.end()) return;
   NodeEntry& node = found->second;
-  if (!node.registering || node.registering->incarnation != command.incarnation || node.registering->store_id != command.store_id) return;
+  if (!node.registering || node.registering->incarnation != command.incarnation || node.registering->store_id != command.store_id)
+    return;
   const NodeHello hello = *node.registering;
   node.registering.reset();
   const std::vector<Ticket> tickets = std::exchange(node.registering_tickets, {});
@@ -94,7 +105,8 @@ void Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello& hello, T
     node.state = NodeState::alive;
     node.since_ms = wall_at(now);
     node.heartbeat = Heartbeat{};
-    event(out, "node_joined", JobId{}, -1, fmt::format("{} joined with {} slots, pid {}", to_string(hello.node), hello.slots, hello.pid));
+    event(out, "node_joined", JobId{}, -1,
+          fmt::format("{} joined with {} slots, pid {}", to_string(hello.node), hello.slots, hello.pid));
     membership_changed();
   }
   schedule(now, out);
@@ -225,7 +237,9 @@ void Coordinator::handle(const RequestInfo& info, const Heartbeat& beat, Time no
   impl_->heartbeat(info, beat, now, out);
 }
 
-void Coordinator::pong(NodeId node, Incarnation incarnation, Time now, CoordinatorOutput& out) { impl_->pong(node, incarnation, now, out); }
+void Coordinator::pong(NodeId node, Incarnation incarnation, Time now, CoordinatorOutput& out) {
+  impl_->pong(node, incarnation, now, out);
+}
 
 void Coordinator::connection_lost(NodeId id, Time now, CoordinatorOutput& out) {
   const auto node = impl_->nodes_.find(id);

@@ -51,7 +51,8 @@ void Coordinator::Impl::replica_report(const RequestInfo& info, const ReplicaRep
 void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out) {
   if (!speaks_for(info, page.node, out)) return;
   if (page.blocks.size() > kBlocksPerRequestMax * 16 || page.to < page.from) {
-    return refuse(info, Error{Errc::invalid, "inventory of " + to_string(page.node) + ": too many blocks or an empty range"}, out);
+    return refuse(info, Error{Errc::invalid, "inventory of " + to_string(page.node) + ": too many blocks or an empty range"},
+                  out);
   }
   InventoryReply reply;
   for (const BlockId block : page.blocks) {
@@ -65,8 +66,10 @@ void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page
   std::set<BlockId> missing;
   for (const BlockId block : state_.files().held_by(page.node, page.from, page.to)) {
     if (there.contains(block)) continue;
-    if (node.missing.contains(block)) lost.push_back(block);
-    else missing.insert(block);
+    if (node.missing.contains(block))
+      lost.push_back(block);
+    else
+      missing.insert(block);
   }
   node.missing.erase(node.missing.upper_bound(page.from), node.missing.upper_bound(page.to));
   for (const BlockId block : missing) {

@@ -9,8 +9,8 @@ namespace idunno {
 namespace {
 
 std::size_t size_of(const JobReport& report) {
-  return 512 + report.spec.name.size() + report.spec.model.size() + report.spec.data_path.size() + report.spec.manifest_path.size() +
-         report.reason.size() + report.result_path.size() + report.nodes.size() * 5;
+  return 512 + report.spec.name.size() + report.spec.model.size() + report.spec.data_path.size() +
+         report.spec.manifest_path.size() + report.reason.size() + report.result_path.size() + report.nodes.size() * 5;
 }
 
 }  // namespace
@@ -119,9 +119,8 @@ StatusReply Coordinator::Impl::status() const {
   reply.files = state_.files().files();
   reply.blocks = state_.files().blocks();
   reply.logical_bytes = state_.files().logical_bytes();
-  reply.jobs_running = static_cast<std::uint32_t>(std::count_if(state_.jobs().begin(), state_.jobs().end(), [](const auto& job) {
-    return job.second.state == JobState::running;
-  }));
+  reply.jobs_running = static_cast<std::uint32_t>(std::count_if(
+      state_.jobs().begin(), state_.jobs().end(), [](const auto& job) { return job.second.state == JobState::running; }));
   reply.log_index = state_.applied_index().value;
   reply.alarms.assign(alarms_.begin(), alarms_.end());
   return reply;

@@ -1,4 +1,5 @@
-// Requests of clients: what reads is answered at once, what changes something is checked, proposed, and answered when it is applied.
+// Requests of clients: what reads is answered at once, what changes something is checked, proposed, and answered when it is
+// applied.
 
 #include <fmt/core.h>
 
@@ -14,7 +15,8 @@ namespace {
 Status check_parts(const std::vector<FsFilePart>& files) {
   if (files.empty()) return Error{Errc::invalid, "commit files: the request names none"};
   if (files.size() > kFilesPerRequestMax) {
-    return Error{Errc::too_large, fmt::format("commit files: {} files in one request, {} are possible", files.size(), kFilesPerRequestMax)};
+    return Error{Errc::too_large,
+                 fmt::format("commit files: {} files in one request, {} are possible", files.size(), kFilesPerRequestMax)};
   }
   for (const FsFilePart& part : files) {
     if (Status path = check_path(part.path); !path) return annotate(path.error(), "commit file");
@@ -31,7 +33,8 @@ Status check_parts(const std::vector<FsFilePart>& files) {
 Status check_paths(const std::vector<std::string>& paths, const char* doing) {
   if (paths.empty()) return Error{Errc::invalid, fmt::format("{}: the request names no path", doing)};
   if (paths.size() > kFilesPerRequestMax) {
-    return Error{Errc::too_large, fmt::format("{}: {} paths in one request, {} are possible", doing, paths.size(), kFilesPerRequestMax)};
+    return Error{Errc::too_large,
+                 fmt::format("{}: {} paths in one request, {} are possible", doing, paths.size(), kFilesPerRequestMax)};
   }
   for (const std::string& path : paths) {
     if (Status status = check_path(path); !status && path != "/") return annotate(status.error(), doing);
@@ -51,7 +54,8 @@ void Coordinator::Impl::refuse(const RequestInfo& info, const Error& error, Coor
 
 bool Coordinator::Impl::handled_before(const RequestInfo& info, CoordinatorOutput& out) {
   if (!info.request) {
-    refuse(info, Error{Errc::invalid, "a request that changes something needs a request id, so that it can be repeated safely"}, out);
+    refuse(info, Error{Errc::invalid, "a request that changes something needs a request id, so that it can be repeated safely"},
+           out);
     return true;
   }
   if (const Answer* before = state_.remembered(info.request)) {
@@ -91,7 +95,9 @@ void Coordinator::handle(const RequestInfo& info, const FsStatRequest& request, 
 
 void Coordinator::handle(const RequestInfo& info, const FsStoreRequest& request, Time, CoordinatorOutput& out) {
   if (!impl_->nodes_.contains(request.node)) {
-    return Impl::refuse(info, Error{Errc::not_found, fmt::format("list the store of {}: no such node is configured", to_string(request.node))}, out);
+    return Impl::refuse(
+        info, Error{Errc::not_found, fmt::format("list the store of {}: no such node is configured", to_string(request.node))},
+        out);
   }
   Impl::answer(info, impl_->state_.files().store(request), out);
 }
@@ -100,7 +106,8 @@ void Coordinator::handle(const RequestInfo& info, const ModelListRequest& reques
   ModelListReply reply;
   const auto& models = impl_->state_.models();
   if (!request.name.empty() && !models.contains(request.name)) {
-    return Impl::refuse(info, Error{Errc::not_found, fmt::format("there is no model {}; `idunno model list` names them", request.name)}, out);
+    return Impl::refuse(
+        info, Error{Errc::not_found, fmt::format("there is no model {}; `idunno model list` names them", request.name)}, out);
   }
   std::size_t bytes = 0;
   for (const auto& [name, versions] : models) {
@@ -109,7 +116,8 @@ void Coordinator::handle(const RequestInfo& info, const ModelListRequest& reques
       if (!request.all_versions && version != versions.rbegin()) break;
       bytes += version->spec_toml.size() + version->onnx_path.size() + version->labels_path.size() + version->origin.size() + 128;
       if (bytes > kReportBytesMax) {
-        return Impl::refuse(info, Error{Errc::too_large, "list models: the list does not fit one message; ask for one model by name"}, out);
+        return Impl::refuse(
+            info, Error{Errc::too_large, "list models: the list does not fit one message; ask for one model by name"}, out);
       }
       reply.models.push_back(*version);
     }
@@ -119,12 +127,16 @@ void Coordinator::handle(const RequestInfo& info, const ModelListRequest& reques
 
 void Coordinator::handle(const RequestInfo& info, const JobReportsRequest& request, Time now, CoordinatorOutput& out) {
   if (request.jobs.size() > kListPageMax) {
-    return Impl::refuse(info, Error{Errc::too_large, fmt::format("report jobs: {} are asked for, {} are possible at once",
-                                                                 request.jobs.size(), kListPageMax)}, out);
+    return Impl::refuse(info,
+                        Error{Errc::too_large, fmt::format("report jobs: {} are asked for, {} are possible at once",
+                                                           request.jobs.size(), kListPageMax)},
+                        out);
   }
   if (request.window_s < 1 || request.window_s > kRateWindowMaxS) {
-    return Impl::refuse(info, Error{Errc::invalid, fmt::format("report jobs: a window of {} s; 1 to {} are possible", request.window_s,
-                                                               kRateWindowMaxS)}, out);
+    return Impl::refuse(info,
+                        Error{Errc::invalid, fmt::format("report jobs: a window of {} s; 1 to {} are possible", request.window_s,
+                                                         kRateWindowMaxS)},
+                        out);
   }
   for (const JobId job : request.jobs) {
     if (impl_->state_.job(job) == nullptr) return Impl::refuse(info, no_job("report", job), out);
@@ -140,7 +152,9 @@ void Coordinator::handle(const RequestInfo& info, const JobResultsRequest& reque
   reply.batches = job->batches;
   const FileVersion* file = impl_->state_.files().find(job->result_path);
   if (file == nullptr) {
-    return Impl::refuse(info, Error{Errc::not_found, fmt::format("results of {}: its file {} was removed", to_string(job->id), job->result_path)}, out);
+    return Impl::refuse(
+        info, Error{Errc::not_found, fmt::format("results of {}: its file {} was removed", to_string(job->id), job->result_path)},
+        out);
   }
   const std::uint64_t asked = std::min<std::uint64_t>(request.max_batches, kBlocksPerRequestMax);
   const std::uint64_t first = std::min(request.first_batch, job->batches);
@@ -180,13 +194,17 @@ void Coordinator::handle(const RequestInfo& info, const FsRemoveRequest& request
 void Coordinator::handle(const RequestInfo& info, const FsMoveReplicasRequest& request, Time, CoordinatorOutput& out) {
   if (impl_->handled_before(info, out)) return;
   if (request.moves.empty() || request.moves.size() > kBlocksPerRequestMax) {
-    return Impl::refuse(info, Error{Errc::invalid, fmt::format("move replicas: {} moves in one request, 1 to {} are possible",
-                                                               request.moves.size(), kBlocksPerRequestMax)}, out);
+    return Impl::refuse(info,
+                        Error{Errc::invalid, fmt::format("move replicas: {} moves in one request, 1 to {} are possible",
+                                                         request.moves.size(), kBlocksPerRequestMax)},
+                        out);
   }
   for (const ReplicaMove& move : request.moves) {
     for (const NodeId node : move.replicas) {
       if (!impl_->nodes_.contains(node)) {
-        return Impl::refuse(info, Error{Errc::invalid, fmt::format("move replicas of {}: no node {} is configured", move.path, to_string(node))}, out);
+        return Impl::refuse(
+            info, Error{Errc::invalid, fmt::format("move replicas of {}: no node {} is configured", move.path, to_string(node))},
+            out);
       }
     }
   }
@@ -208,8 +226,11 @@ void Coordinator::handle(const RequestInfo& info, const ModelAddRequest& request
 void Coordinator::handle(const RequestInfo& info, const ModelRemoveRequest& request, Time, CoordinatorOutput& out) {
   if (impl_->handled_before(info, out)) return;
   if (!impl_->state_.models().contains(request.name)) {
-    return Impl::refuse(info, Error{Errc::not_found, fmt::format("remove model {}: there is no such model; `idunno model list` names them",
-                                                                 request.name)}, out);
+    return Impl::refuse(
+        info,
+        Error{Errc::not_found,
+              fmt::format("remove model {}: there is no such model; `idunno model list` names them", request.name)},
+        out);
   }
   impl_->propose_request(info, RemoveModel{request.name}, out);
 }
@@ -230,7 +251,9 @@ void Coordinator::handle(const RequestInfo& info, const JobSetRequest& request, 
   if (impl_->handled_before(info, out)) return;
   if (impl_->state_.job(request.job) == nullptr) return Impl::refuse(info, no_job("set", request.job), out);
   if (request.weight_milli == 0) {
-    return Impl::refuse(info, Error{Errc::invalid, fmt::format("set {}: a weight of 0; `job pause` holds a job back", to_string(request.job))}, out);
+    return Impl::refuse(
+        info, Error{Errc::invalid, fmt::format("set {}: a weight of 0; `job pause` holds a job back", to_string(request.job))},
+        out);
   }
   impl_->propose_request(info, SetJob{request.job, request.weight_milli, request.rate_limit_milli, request.priority}, out);
 }

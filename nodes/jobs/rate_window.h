@@ -1,6 +1,6 @@
 #pragma once
-/// Rates over the last seconds, counted in whole seconds and integers: what `stats` shows of a job and what fairness is judged by. Local to
-/// the coordinator, not replicated. Bounded: kRateSeconds slots a job.
+/// Rates over the last seconds, counted in whole seconds and integers: what `stats` shows of a job and what fairness is judged
+/// by. Local to the coordinator, not replicated. Bounded: kRateSeconds slots a job.
 
 #include <array>
 #include <cstdint>
@@ -43,7 +43,8 @@ class RateWindow {
   std::vector<Slot> slots_;  ///< none or kRateSeconds, by second modulo that
 };
 
-/// Judges once a second whether the jobs that ran all through the last kFairnessWindowS seconds had rates in the ratio of their weights.
+/// Judges once a second whether the jobs that ran all through the last kFairnessWindowS seconds had rates in the ratio of their
+/// weights.
 class FairnessMonitor {
  public:
   struct Candidate {
@@ -52,15 +53,15 @@ class FairnessMonitor {
     std::uint32_t weight_milli = 1000;
     bool competes = false;  ///< runs, has batches left to lease, nothing but the others holds it back
   };
-  /// To be called at least once in each second that counts; a second that was left out counts for nobody. The weight must have been the same
-  /// all through the window.
+  /// To be called at least once in each second that counts; a second that was left out counts for nobody. The weight must have
+  /// been the same all through the window.
   void second(std::int64_t now_second, const std::vector<Candidate>& candidates);
   void forget(JobId job) { since_.erase(job); }
   [[nodiscard]] const FairnessReport& report() const { return report_; }
 
  private:
   struct Since {
-    std::int64_t second = 0;        ///< first whole second through which it competed
+    std::int64_t second = 0;  ///< first whole second through which it competed
     std::uint32_t weight_milli = 0;
   };
   std::map<JobId, Since> since_;

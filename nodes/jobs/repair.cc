@@ -8,7 +8,9 @@ namespace idunno {
 
 namespace {
 
-bool contains(const std::vector<NodeId>& nodes, NodeId node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
+bool contains(const std::vector<NodeId>& nodes, NodeId node) {
+  return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+}
 
 std::size_t live_copies(const BlockRef& block, const RepairView& view) {
   return static_cast<std::size_t>(
@@ -172,7 +174,8 @@ void RepairPlanner::plan_surplus(const BlockPlace& place, const RepairView& view
   NodeId loser;
   std::size_t worst = 0;
   for (const NodeId node : place.block.replicas) {
-    if (std::none_of(view.targets.begin(), view.targets.end(), [&](const PlacementNode& target) { return target.id == node; })) continue;
+    if (std::none_of(view.targets.begin(), view.targets.end(), [&](const PlacementNode& target) { return target.id == node; }))
+      continue;
     const auto rank = static_cast<std::size_t>(std::find(order.begin(), order.end(), node) - order.begin()) + 1;
     if (rank > worst) {
       worst = rank;
@@ -207,8 +210,8 @@ ReplicaMove RepairPlanner::move_to(const BlockPlace& place, const BlockRef& bloc
 
 // ---- what came of it --------------------------------------------------------------------------------------------------
 
-std::size_t RepairPlanner::report(NodeId from, const ReplicaReport& report, const Namespace& files, const RepairView& view, Time now,
-                                  RepairOutput& out) {
+std::size_t RepairPlanner::report(NodeId from, const ReplicaReport& report, const Namespace& files, const RepairView& view,
+                                  Time now, RepairOutput& out) {
   const auto found = tasks_.find(report.task);
   if (found == tasks_.end() || found->second.target != from) return 0;
   const Task task = std::move(found->second);

@@ -1,7 +1,7 @@
 #pragma once
-/// Which blocks are copied where, so that each has the wanted number of live copies, and which surplus copies go. Pure planner: the
-/// coordinator sends its tasks, tells it the reports, and proposes its moves. Bounded: so many blocks and so many bytes per second at once,
-/// the most endangered blocks first. A block whose holder is only suspect counts as safe.
+/// Which blocks are copied where, so that each has the wanted number of live copies, and which surplus copies go. Pure planner:
+/// the coordinator sends its tasks, tells it the reports, and proposes its moves. Bounded: so many blocks and so many bytes per
+/// second at once, the most endangered blocks first. A block whose holder is only suspect counts as safe.
 ///
 /// A copy counts when the log says so: a block stays "busy" from the task until the move that came of it has been applied.
 
@@ -16,11 +16,12 @@
 
 namespace idunno {
 
-inline constexpr Duration kRepairRetry = std::chrono::seconds(1);         ///< look again while something is misplaced and nothing moves
-inline constexpr Duration kRepairAvoid = std::chrono::seconds(5);         ///< a target that failed gets no task for so long
+inline constexpr Duration kRepairRetry = std::chrono::seconds(1);  ///< look again while something is misplaced and nothing moves
+inline constexpr Duration kRepairAvoid = std::chrono::seconds(5);  ///< a target that failed gets no task for so long
 inline constexpr Duration kRepairTaskTimeout = std::chrono::seconds(60);  ///< a task without a report is given up
 inline constexpr Duration kRepairSettle = std::chrono::seconds(10);       ///< a proposed move that was not applied is forgotten
-inline constexpr Duration kRepairScanPause = std::chrono::milliseconds(200);  ///< between looks at all blocks while files come and go
+inline constexpr Duration kRepairScanPause =
+    std::chrono::milliseconds(200);  ///< between looks at all blocks while files come and go
 inline constexpr std::size_t kRepairBlocksPerTask = 32;
 
 struct RepairConfig {
@@ -31,8 +32,8 @@ struct RepairConfig {
 
 /// The nodes as the coordinator sees them now.
 struct RepairView {
-  std::set<NodeId> live;                ///< alive or suspect: their copies count
-  std::vector<PlacementNode> targets;   ///< alive, with a session: may get copies (weight > 0) and may drop some
+  std::set<NodeId> live;               ///< alive or suspect: their copies count
+  std::vector<PlacementNode> targets;  ///< alive, with a session: may get copies (weight > 0) and may drop some
 };
 
 struct RepairOutput {
@@ -49,7 +50,8 @@ class RepairPlanner {
   void membership_changed(const RepairView& view);
   void step(const Namespace& files, const RepairView& view, Time now, RepairOutput& out);
   /// Returns how many blocks were copied. Reports about tasks that are not known (any more), or of another node, are ignored.
-  std::size_t report(NodeId from, const ReplicaReport& report, const Namespace& files, const RepairView& view, Time now, RepairOutput& out);
+  std::size_t report(NodeId from, const ReplicaReport& report, const Namespace& files, const RepairView& view, Time now,
+                     RepairOutput& out);
   /// A MoveReplicas was applied (by whomever proposed it). Copies that it made surplus are dropped now.
   void moved(const std::vector<ReplicaMove>& moves, const Namespace& files, RepairOutput& out);
 
@@ -81,17 +83,17 @@ class RepairPlanner {
 
   RepairConfig config_;
   bool dirty_ = true;
-  bool urgent_ = true;                     ///< does not wait for scan_from_
+  bool urgent_ = true;  ///< does not wait for scan_from_
   Time scan_from_{};
   std::uint64_t under_replicated_ = 0;
   std::map<std::uint64_t, Task> tasks_;
-  std::set<BlockId> busy_;                 ///< in a task, or its move is proposed
-  std::map<BlockId, Time> settling_;       ///< moves proposed, and when to stop waiting for them
-  std::map<BlockId, Drop> drops_;          ///< surplus copies, dropped once the log says so
-  std::map<NodeId, Time> avoid_;           ///< targets that failed
+  std::set<BlockId> busy_;            ///< in a task, or its move is proposed
+  std::map<BlockId, Time> settling_;  ///< moves proposed, and when to stop waiting for them
+  std::map<BlockId, Drop> drops_;     ///< surplus copies, dropped once the log says so
+  std::map<NodeId, Time> avoid_;      ///< targets that failed
   std::size_t copying_ = 0;
-  std::uint64_t tokens_ = 0;               ///< bytes that may be copied now
-  std::uint64_t tokens_wanted_ = 0;        ///< a copy waits for so many
+  std::uint64_t tokens_ = 0;         ///< bytes that may be copied now
+  std::uint64_t tokens_wanted_ = 0;  ///< a copy waits for so many
   Time refilled_;
   Time retry_at_ = kNever;
   std::uint64_t last_task_ = 0;

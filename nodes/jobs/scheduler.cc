@@ -9,9 +9,9 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 constexpr std::uint64_t kNano = 1'000'000'000;
-constexpr std::uint32_t kBurstMs = 250;         // what a rate limit lets through at once after a pause
-constexpr std::uint32_t kRefillPart = 16;       // a node is filled up when this part of its credit is free
-constexpr std::uint32_t kSmoothing = 8;         // of batch times: one part in so many is new
+constexpr std::uint32_t kBurstMs = 250;    // what a rate limit lets through at once after a pause
+constexpr std::uint32_t kRefillPart = 16;  // a node is filled up when this part of its credit is free
+constexpr std::uint32_t kSmoothing = 8;    // of batch times: one part in so many is new
 
 std::uint32_t credit_for(std::uint32_t slots, std::uint32_t mean_us, Duration horizon) {
   std::uint64_t per_slot = kCreditPerSlotMin;
@@ -76,7 +76,8 @@ void Scheduler::set_enabled(JobId id, bool enabled) {
   refresh_runnable(*job, true);
 }
 
-void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t rate_limit_milli, std::int32_t priority, Time now) {
+void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t rate_limit_milli, std::int32_t priority,
+                           Time now) {
   JobEntry* job = find(id);
   if (job == nullptr) return;
   order_.change(id, weight_milli, priority);
@@ -183,12 +184,13 @@ void Scheduler::refresh_free(NodeEntry& node) {
   free_.insert(node.key);
 }
 
-/// What commits tell of batch times: everything until the node itself says it, then only that batches have become longer (the engine's time
-/// is a lower bound), because a queue that is too deep is worse than one that is too short.
+/// What commits tell of batch times: everything until the node itself says it, then only that batches have become longer (the
+/// engine's time is a lower bound), because a queue that is too deep is worse than one that is too short.
 static std::uint32_t smoothed(std::uint32_t mean_us, std::uint64_t sample_us) {
   const std::uint64_t sample = std::clamp<std::uint64_t>(sample_us, 1, 0x7FFFFFFF);
   if (mean_us == 0) return static_cast<std::uint32_t>(sample);
-  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, (std::uint64_t{mean_us} * (kSmoothing - 1) + sample) / kSmoothing));
+  return static_cast<std::uint32_t>(
+      std::max<std::uint64_t>(1, (std::uint64_t{mean_us} * (kSmoothing - 1) + sample) / kSmoothing));
 }
 
 bool Scheduler::committed(const BatchCommit& commit) {

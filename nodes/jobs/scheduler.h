@@ -1,12 +1,12 @@
 #pragma once
-/// Who computes which batch. Knows the jobs (which batches are to do, out, or done), the nodes and their credit, and hands out leases one
-/// decision at a time; which job is next is the policy's choice (stride_order.h). Pure, integers only, ordered containers only; a
-/// decision costs O(log jobs + log nodes), it never looks at all of either.
+/// Who computes which batch. Knows the jobs (which batches are to do, out, or done), the nodes and their credit, and hands out
+/// leases one decision at a time; which job is next is the policy's choice (stride_order.h). Pure, integers only, ordered
+/// containers only; a decision costs O(log jobs + log nodes), it never looks at all of either.
 ///
-/// Credit. A node holds fewer than clamp(slots * (1 + ceil(lease_horizon / mean batch time)), 2 * slots, 1024 * slots) leases, so that it stays
-/// busy through a failover: two a slot of long batches, hundreds of short ones. Beyond that, the job that is next of all may have up to
-/// `slots` leases on each node, so that a new job starts at the next batch border although the queues are full (the worker starts
-/// batches in order of their pass). A node holds therefore never more than credit + jobs * slots leases.
+/// Credit. A node holds fewer than clamp(slots * (1 + ceil(lease_horizon / mean batch time)), 2 * slots, 1024 * slots) leases, so
+/// that it stays busy through a failover: two a slot of long batches, hundreds of short ones. Beyond that, the job that is next
+/// of all may have up to `slots` leases on each node, so that a new job starts at the next batch border although the queues are
+/// full (the worker starts batches in order of their pass). A node holds therefore never more than credit + jobs * slots leases.
 ///
 /// Batches that were lost or failed go out again before new ones, lowest index first, on a node where they have not failed yet.
 
@@ -53,11 +53,11 @@ struct Assignment {
 
 /// Why a lease came to nothing.
 enum class LeaseLoss : std::uint8_t {
-  node_lost,       ///< the node died or its session is over
-  executor_died,   ///< counts towards attempts_max
-  input_missing,   ///< counts towards kInputRoundsMax * nodes
-  not_stored,      ///< try again, elsewhere
-  returned,        ///< given back untouched: not a retry
+  node_lost,      ///< the node died or its session is over
+  executor_died,  ///< counts towards attempts_max
+  input_missing,  ///< counts towards kInputRoundsMax * nodes
+  not_stored,     ///< try again, elsewhere
+  returned,       ///< given back untouched: not a retry
 };
 
 class Scheduler {
@@ -79,7 +79,7 @@ class Scheduler {
   void add_node(NodeId node, std::uint32_t slots);
   /// All its leases are lost. Returns how many there were.
   std::size_t remove_node(NodeId node);
-  void set_open(NodeId node, bool open);  ///< false: keeps its leases but gets no new ones (suspect)
+  void set_open(NodeId node, bool open);                ///< false: keeps its leases but gets no new ones (suspect)
   void batch_time(NodeId node, std::uint32_t mean_us);  ///< as the node measures it; 0 = not known
 
   // -- leases --
@@ -109,8 +109,8 @@ class Scheduler {
   struct JobEntry;
   struct NodeEntry;
   struct FreeKey {
-    std::int64_t free_down;   ///< negated free leases per thousand slots: the emptiest node sorts first
-    std::uint64_t turn;       ///< of its last lease: ties rotate
+    std::int64_t free_down;  ///< negated free leases per thousand slots: the emptiest node sorts first
+    std::uint64_t turn;      ///< of its last lease: ties rotate
     NodeId node;
     auto operator<=>(const FreeKey&) const = default;
   };
@@ -141,8 +141,8 @@ class Scheduler {
   StrideOrder order_;
   std::map<JobId, std::unique_ptr<JobEntry>> jobs_;
   std::map<NodeId, std::unique_ptr<NodeEntry>> nodes_;
-  std::set<FreeKey> free_;                        ///< nodes with credit left
-  std::set<std::pair<Time, JobId>> limited_;      ///< jobs that their rate limit holds back, and until when
+  std::set<FreeKey> free_;                    ///< nodes with credit left
+  std::set<std::pair<Time, JobId>> limited_;  ///< jobs that their rate limit holds back, and until when
   std::uint64_t turn_ = 0;
 };
 

@@ -10,10 +10,10 @@ namespace idunno {
 
 /// A batch that did not go straight.
 struct Scheduler::Trouble {
-  std::uint32_t attempt = 0;          ///< of its next lease
+  std::uint32_t attempt = 0;  ///< of its next lease
   std::uint32_t deaths = 0;
   std::uint32_t inputs_missing = 0;
-  std::set<NodeId> failed_at;         ///< gets it again only when all others failed too
+  std::set<NodeId> failed_at;  ///< gets it again only when all others failed too
 };
 
 struct Scheduler::JobEntry {
@@ -24,16 +24,16 @@ struct Scheduler::JobEntry {
   SchedulerJob spec;
   std::uint64_t batches = 0;
   std::vector<bool> committed;
-  std::uint64_t next = 0;                     ///< lowest batch that was never leased
+  std::uint64_t next = 0;  ///< lowest batch that was never leased
   std::set<BatchIndex> to_redo;
   std::map<BatchIndex, Out> out;
-  std::map<BatchIndex, Trouble> trouble;      ///< at most the batches that are out or to be redone
-  std::map<NodeId, std::uint32_t> held;       ///< leases on each node, none 0
-  std::set<NodeId> room;                      ///< nodes where it holds fewer leases than there are slots
+  std::map<BatchIndex, Trouble> trouble;  ///< at most the batches that are out or to be redone
+  std::map<NodeId, std::uint32_t> held;   ///< leases on each node, none 0
+  std::set<NodeId> room;                  ///< nodes where it holds fewer leases than there are slots
   bool enabled = false;
-  bool limited = false;                       ///< waits in limited_ until limited_until
+  bool limited = false;  ///< waits in limited_ until limited_until
   Time limited_until{};
-  std::uint64_t tokens_nano = 0;              ///< of a query; grows by rate_limit_milli each microsecond
+  std::uint64_t tokens_nano = 0;  ///< of a query; grows by rate_limit_milli each microsecond
   Time refilled{};
   std::uint64_t retried = 0;
 
@@ -51,9 +51,9 @@ struct Scheduler::NodeEntry {
   NodeId id;
   std::uint32_t slots = 1;
   bool open = true;
-  bool refilling = false;        ///< between "much is free" and "full": leases go out in grants of many, not one by one
+  bool refilling = false;  ///< between "much is free" and "full": leases go out in grants of many, not one by one
   bool listed = false;
-  bool measured = false;         ///< the node itself said how long its batches take
+  bool measured = false;  ///< the node itself said how long its batches take
   std::uint32_t mean_us = 0;
   std::uint32_t credit = 0;
   std::uint32_t leased = 0;

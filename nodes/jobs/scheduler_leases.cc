@@ -33,6 +33,7 @@ void Scheduler::redo(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why
   trouble.attempt = std::min(trouble.attempt + 1, kGiveUpAttempt - 1);
   if (why == LeaseLoss::returned) return;
   ++job.retried;
+  if (why == LeaseLoss::node_lost) return;  // a node that returns is as good as any
   if (why == LeaseLoss::executor_died) ++trouble.deaths;
   if (why == LeaseLoss::input_missing) ++trouble.inputs_missing;
   trouble.failed_at.insert(node);
@@ -51,9 +52,8 @@ bool Scheduler::allowed(const JobEntry& job, BatchIndex batch, NodeId node) cons
   const auto found = job.trouble.find(batch);
   if (found == job.trouble.end() || !found->second.failed_at.contains(node) || gives_up(found->second)) return true;
   // Only when there is no other.
-  return std::none_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
-    return entry.second->open && !found->second.failed_at.contains(entry.first);
-  });
+  return std::none_of(nodes_.begin(), nodes_.end(),
+                      [&](const auto& entry) { return entry.second->open && !found->second.failed_at.contains(entry.first); });
 }
 
 // ---- a node's share ---------------------------------------------------------------------------------------------------

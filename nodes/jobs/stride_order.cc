@@ -32,8 +32,8 @@ void StrideOrder::update(JobId job, Change change) {
   if (entry.runnable) order_.insert(key_of(job, entry));
 }
 
-/// What the competitors have been *served*, without their leases: those wait at the workers in order of their pass, and a job that
-/// arrives shall start before them, not behind them.
+/// What the competitors have been *served*, without their leases: those wait at the workers in order of their pass, and a job
+/// that arrives shall start before them, not behind them.
 std::uint64_t StrideOrder::arrival_pass(JobId job, const Entry& entry) const {
   bool found = false;
   std::uint64_t lowest = 0;

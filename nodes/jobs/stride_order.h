@@ -1,8 +1,8 @@
 #pragma once
-/// The policy of the scheduler: which runnable job gets the next lease. Stride scheduling (Waldspurger and Weihl 1995) on queries, not
-/// on time: a job's pass is (queries served + queries out on lease) / weight plus an offset, and the lowest pass goes first, so jobs of
-/// equal weight get equal rates whatever their models cost. Higher priority goes before any pass. Another policy takes the place of
-/// this class and of nothing else.
+/// The policy of the scheduler: which runnable job gets the next lease. Stride scheduling (Waldspurger and Weihl 1995) on
+/// queries, not on time: a job's pass is (queries served + queries out on lease) / weight plus an offset, and the lowest pass
+/// goes first, so jobs of equal weight get equal rates whatever their models cost. Higher priority goes before any pass. Another
+/// policy takes the place of this class and of nothing else.
 
 #include <cstdint>
 #include <map>
@@ -22,8 +22,8 @@ class StrideOrder {
   /// Keeps the pass; a job that changes its priority starts anew among its new competitors.
   void change(JobId job, std::uint32_t weight_milli, std::int32_t priority);
 
-  /// Runnable jobs stand in the order. With `arrives`, a job that was not runnable is moved up to the lowest of its competitors, so that
-  /// it cannot claim what it left unused while it was paused or held back by its own limit.
+  /// Runnable jobs stand in the order. With `arrives`, a job that was not runnable is moved up to the lowest of its competitors,
+  /// so that it cannot claim what it left unused while it was paused or held back by its own limit.
   void set_runnable(JobId job, bool runnable, bool arrives);
 
   void leased(JobId job, std::uint64_t queries);
@@ -47,7 +47,7 @@ class StrideOrder {
   struct Entry {
     std::uint64_t served = 0;
     std::uint64_t leased = 0;
-    std::uint64_t base = 0;      ///< pass at which served and leased began to count
+    std::uint64_t base = 0;  ///< pass at which served and leased began to count
     std::uint32_t weight_milli = 1000;
     std::int32_t priority = 0;
     bool runnable = false;
@@ -61,7 +61,8 @@ class StrideOrder {
 
   std::map<JobId, Entry> jobs_;
   std::set<Key> order_;
-  std::uint64_t floor_ = 0;  ///< the highest pass at which a lease was given: where a job starts that finds nobody to compare with
+  std::uint64_t floor_ =
+      0;  ///< the highest pass at which a lease was given: where a job starts that finds nobody to compare with
 };
 
 }  // namespace idunno

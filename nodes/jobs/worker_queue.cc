@@ -127,6 +127,7 @@ void WorkerQueue::leave_stage(Held& held) {
     case Stage::fetching:
       fetching_.erase(rank_of(held.lease));
       fetching_bytes_ -= held.reserved_bytes;
+      --jobs_.at(held.lease.job).fetching;
       break;
     case Stage::ready:
       ready_.erase(rank_of(held.lease));
@@ -202,7 +203,6 @@ void WorkerQueue::input_failed(const LeaseKey& lease, const std::string& why, Wo
 std::uint64_t WorkerQueue::expected_bytes(const Held& held) const {
   if (held.bytes) return *held.bytes;
   const JobInfo& job = jobs_.at(held.lease.job);
-  // Before any is known, a few for each slot may be under way.
   return job.bytes_known ? job.mean_bytes : input_bytes_max_ / (4 * slots_.size()) + 1;
 }
 
@@ -237,6 +237,9 @@ void WorkerQueue::fetch_more(WorkerOutput& out) {
     if (evicted.contains(rank)) return;
     Held& held = held_.at(rank.key);
     const std::uint64_t bytes = expected_bytes(held);
+    JobInfo& job = jobs_.at(rank.key.job);
+    // How large the batches of a job are is seen from its first ones, before there are many under way.
+    if (!job.bytes_known && job.fetching >= slots_.size()) return;
     if (input_bytes_ + fetching_bytes_ + bytes > input_bytes_max_) {
       // Over the limit only what is needed next, and only as much at once as there are slots.
       if (fetching_.size() >= slots_.size() || !is_next_up(rank)) return;
@@ -247,6 +250,7 @@ void WorkerQueue::fetch_more(WorkerOutput& out) {
     held.reserved_bytes = bytes;
     fetching_.insert(rank);
     fetching_bytes_ += bytes;
+    ++job.fetching;
     out.fetch.push_back(held.lease);
   }
 }

@@ -118,6 +118,7 @@ class WorkerQueue {
     std::uint64_t session = 0;  ///< in which the description came
     bool over = false;
     std::size_t leases = 0;
+    std::size_t fetching = 0;      ///< of those
     std::uint64_t mean_bytes = 0;  ///< of a batch's inputs
     bool bytes_known = false;
     std::uint32_t mean_us = 0;  ///< of a batch, 0 = none yet

@@ -96,8 +96,10 @@ void BlockWriter::execute(Group& group) {
     Operation& removal = group[first++];
     const std::uint64_t before = store_.usage().blocks;
     const Status status = store_.remove(removal.ids);
-    if (status) removal.removed = before - store_.usage().blocks;
-    else removal.removed = status.error();
+    if (status)
+      removal.removed = before - store_.usage().blocks;
+    else
+      removal.removed = status.error();
   }
 }
 
@@ -132,8 +134,10 @@ void BlockWriter::answer(Group& group) {
       has_failed_ = true;
       failed_(*error);
     }
-    if (is_put) operation.put_done(std::move(operation.statuses));
-    else operation.remove_done(std::move(operation.removed));
+    if (is_put)
+      operation.put_done(std::move(operation.statuses));
+    else
+      operation.remove_done(std::move(operation.removed));
   }
 }
 

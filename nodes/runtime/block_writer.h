@@ -2,8 +2,9 @@
 /// Writes blocks with as few syncs as possible. Everything submitted while one synced batch is under way forms the next one; a
 /// thread of its own does the writing, so that the loop goes on answering reads.
 ///
-/// submit, remove and turn_end belong to the loop's thread; answers come back there. What waits is bounded: a submit beyond the bound
-/// blocks the loop until the batch in progress is done, so that further requests stay in the sockets and slow their senders down.
+/// submit, remove and turn_end belong to the loop's thread; answers come back there. What waits is bounded: a submit beyond the
+/// bound blocks the loop until the batch in progress is done, so that further requests stay in the sockets and slow their senders
+/// down.
 
 #include <condition_variable>
 #include <cstdint>
@@ -58,14 +59,14 @@ class BlockWriter {
   std::function<void(const Error&)> failed_;
   bool has_failed_ = false;
 
-  Group pending_;                  // loop's thread
+  Group pending_;  // loop's thread
   std::uint64_t pending_bytes_ = 0;
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  Group work_;                     // guarded by mutex_
-  bool has_work_ = false;          // guarded by mutex_; true until the group is written
-  bool stopping_ = false;          // guarded by mutex_
+  Group work_;             // guarded by mutex_
+  bool has_work_ = false;  // guarded by mutex_; true until the group is written
+  bool stopping_ = false;  // guarded by mutex_
   std::thread thread_;
 };
 

@@ -16,9 +16,9 @@
 namespace idunno {
 namespace {
 
-constexpr int kHighWaterMark = 16;                        ///< messages of up to 4 MiB, each way, each peer
+constexpr int kHighWaterMark = 16;  ///< messages of up to 4 MiB, each way, each peer
 constexpr std::uint32_t kMessagesPerTurn = 16;
-constexpr std::uint64_t kCheckBytesPerTurn = 2ULL << 20U; ///< copies verified before other requests have their turn
+constexpr std::uint64_t kCheckBytesPerTurn = 2ULL << 20U;  ///< copies verified before other requests have their turn
 constexpr std::size_t kPullsInFlightMax = 8;
 constexpr std::size_t kPullsQueuedMax = 16 * kBlocksPerRequestMax;
 constexpr std::size_t kGetBytesMax = kDataMessageBytesMax - (64U << 10U);
@@ -31,17 +31,21 @@ BlockStatus status_of(const Error& error) {
   return BlockStatus::failed;
 }
 
-/// A request for many blocks, worked off piece by piece.
-template <class Request>
-struct Task {
+/// A CheckBlocks, worked off piece by piece.
+struct CheckTask {
   RequestContext context;
-  Request request;
+  CheckBlocks request;
   std::vector<BlockStatus> statuses;
-  std::size_t next = 0;   ///< of CheckBlocks: the first that was not looked at
-  std::size_t left = 0;   ///< of PullBlocks: not done yet
+  std::size_t next = 0;  ///< the first that was not looked at
 };
-using CheckTask = Task<CheckBlocks>;
-using PullTask = Task<PullBlocks>;
+
+/// Blocks that are copied here together.
+struct PullTask {
+  std::vector<BlockRef> blocks;
+  std::vector<BlockStatus> statuses;
+  std::size_t left = 0;  ///< not done yet
+  std::function<void(std::vector<BlockStatus>)> done;
+};
 
 }  // namespace
 
@@ -63,20 +67,20 @@ struct DataService::Impl {
   bool used_since_trim = false;
   bool trim_planned = false;
 
-  std::mutex mutex;                              // guards what follows, which any thread may ask for
+  std::mutex mutex;  // guards what follows, which any thread may ask for
   std::optional<BlockStoreUsage> usage;
   Time usage_at;
   std::function<void(Error)> failure_handler;
   std::optional<Error> failure;
 
-  std::thread thread;                            // last: uses everything above
+  std::thread thread;  // last: uses everything above
 
   Status open(ZmqContext& context);
   void serve();
   void put(const RequestContext& context, const PutBlocks& request, const Payload& payload);
   void get(const RequestContext& context, const GetBlocks& request);
   void check_some(const std::shared_ptr<CheckTask>& task);
-  void pull(const RequestContext& context, PullBlocks request);
+  void pull(std::vector<BlockRef> wanted, std::function<void(std::vector<BlockStatus>)> done);
   void pull_some();
   void pulled(const std::shared_ptr<PullTask>& task, std::size_t index, BlockStatus status);
   void list(const RequestContext& context, const ListBlocks& request);
@@ -139,10 +143,13 @@ void DataService::Impl::serve() {
   });
   server->on<CheckBlocks>([this](const RequestContext& context, CheckBlocks request, const Payload&) {
     if (!bounded(context, request)) return;
-    check_some(std::make_shared<CheckTask>(CheckTask{context, std::move(request), {}, 0, 0}));
+    check_some(std::make_shared<CheckTask>(CheckTask{context, std::move(request), {}, 0}));
   });
   server->on<PullBlocks>([this](const RequestContext& context, PullBlocks request, const Payload&) {
-    if (bounded(context, request)) pull(context, std::move(request));
+    if (!bounded(context, request)) return;
+    pull(std::move(request.blocks), [this, context](std::vector<BlockStatus> statuses) {
+      server->reply(context, PullBlocksReply{std::move(statuses)});
+    });
   });
   server->on<DeleteBlocks>([this](const RequestContext& context, DeleteBlocks request, const Payload&) {
     if (!bounded(context, request)) return;
@@ -151,7 +158,8 @@ void DataService::Impl::serve() {
       server->reply(context, DeleteBlocksReply{static_cast<std::uint32_t>(*removed)});
     });
   });
-  server->on<ListBlocks>([this](const RequestContext& context, const ListBlocks& request, const Payload&) { list(context, request); });
+  server->on<ListBlocks>(
+      [this](const RequestContext& context, const ListBlocks& request, const Payload&) { list(context, request); });
   loop.on_turn_end([this] { writer->turn_end(); });
 }
 
@@ -165,8 +173,9 @@ void DataService::Impl::put(const RequestContext& context, const PutBlocks& requ
     offset += key.length;
   }
   if (written.size() != request.blocks.size() || offset != payload.size()) {
-    return server->reply_error(context, Error{Errc::invalid, fmt::format("put of {} blocks: the {} bytes sent are not the sum of their lengths",
-                                                                         request.blocks.size(), payload.size())});
+    return server->reply_error(
+        context, Error{Errc::invalid, fmt::format("put of {} blocks: the {} bytes sent are not the sum of their lengths",
+                                                  request.blocks.size(), payload.size())});
   }
   note_use();
   writer->submit(std::move(written), [this, context](Result<std::vector<BlockStatus>> statuses) {
@@ -179,7 +188,8 @@ void DataService::Impl::get(const RequestContext& context, const GetBlocks& requ
   std::uint64_t total = 0;
   for (const BlockKey& key : request.blocks) total += key.length;
   if (total > kGetBytesMax) {
-    return server->reply_error(context, Error{Errc::too_large, fmt::format("get of {} bytes; at most {} fit one answer", total, kGetBytesMax)});
+    return server->reply_error(
+        context, Error{Errc::too_large, fmt::format("get of {} bytes; at most {} fit one answer", total, kGetBytesMax)});
   }
   note_use();
   GetBlocksReply reply;
@@ -214,13 +224,12 @@ void DataService::Impl::check_some(const std::shared_ptr<CheckTask>& task) {
   loop.post([this, task] { check_some(task); });
 }
 
-void DataService::Impl::pull(const RequestContext& context, PullBlocks request) {
-  if (pulls.size() + request.blocks.size() > kPullsQueuedMax) {
-    return server->reply_error(context, Error{Errc::full, fmt::format("{} blocks wait to be copied here; try again later", pulls.size())});
-  }
-  if (request.blocks.empty()) return server->reply(context, PullBlocksReply{});
-  const std::size_t count = request.blocks.size();
-  auto task = std::make_shared<PullTask>(PullTask{context, std::move(request), {}, 0, count});
+void DataService::Impl::pull(std::vector<BlockRef> wanted, std::function<void(std::vector<BlockStatus>)> done) {
+  const std::size_t count = wanted.size();
+  // `full` for all of them tells the caller to come again later.
+  if (pulls.size() + count > kPullsQueuedMax) return done(std::vector<BlockStatus>(count, BlockStatus::full));
+  if (count == 0) return done({});
+  auto task = std::make_shared<PullTask>(PullTask{std::move(wanted), {}, count, std::move(done)});
   task->statuses.assign(count, BlockStatus::failed);
   for (std::size_t i = 0; i < count; ++i) pulls.emplace_back(task, i);
   pull_some();
@@ -231,7 +240,7 @@ void DataService::Impl::pull_some() {
     auto [task, index] = std::move(pulls.front());
     pulls.pop_front();
     ++pulls_in_flight;
-    BlockRef block = task->request.blocks[index];
+    BlockRef block = task->blocks[index];
     std::erase(block.replicas, options.node);
     const BlockKey key{block.id, block.length, block.hash};
     blocks->read(block, [this, task = task, index = index, key](Result<Payload> bytes) {
@@ -248,7 +257,7 @@ void DataService::Impl::pull_some() {
 void DataService::Impl::pulled(const std::shared_ptr<PullTask>& task, std::size_t index, BlockStatus status) {
   task->statuses[index] = status;
   --pulls_in_flight;
-  if (--task->left == 0) server->reply(task->context, PullBlocksReply{std::move(task->statuses)});
+  if (--task->left == 0) task->done(std::move(task->statuses));
   loop.post([this] { pull_some(); });  // not from here: answers may come at once, and would nest
 }
 
@@ -299,7 +308,8 @@ Result<std::unique_ptr<DataService>> DataService::start(ZmqContext& context, Opt
   return start_with_store(context, std::move(options), std::move(*opened));
 }
 
-Result<std::unique_ptr<DataService>> DataService::start_with_store(ZmqContext& context, Options options, OpenedBlockStore opened) {
+Result<std::unique_ptr<DataService>> DataService::start_with_store(ZmqContext& context, Options options,
+                                                                   OpenedBlockStore opened) {
   auto impl = std::make_unique<Impl>(std::move(options), std::move(opened));
   if (auto ready = impl->open(context); !ready) return ready.error();
   impl->serve();
@@ -343,5 +353,8 @@ RpcClient& DataService::rpc() { return *impl_->client; }
 BlockStore& DataService::store() { return *impl_->opened.store; }
 BlockClient& DataService::blocks() { return *impl_->blocks; }
 BlockIdSource& DataService::ids() { return *impl_->ids; }
+void DataService::pull(std::vector<BlockRef> blocks, std::function<void(std::vector<BlockStatus>)> done) {
+  impl_->pull(std::move(blocks), std::move(done));
+}
 
 }  // namespace idunno

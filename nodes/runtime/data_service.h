@@ -1,13 +1,13 @@
 #pragma once
-/// The data plane of a node, in a thread of its own so that bulk never delays control: the data port (ROUTER), the block store, and
-/// the client that moves blocks to and from other nodes.
+/// The data plane of a node, in a thread of its own so that bulk never delays control: the data port (ROUTER), the block store,
+/// and the client that moves blocks to and from other nodes.
 ///
 /// Two threads work here. The loop's thread owns the sockets and answers reads. A writer thread does nothing but synced batches
-/// (nodes/runtime/block_writer.h): everything that came in while one batch was being synced forms the next one, and reads never wait for
-/// a sync. Writes that wait are bounded; beyond that the loop stops reading its sockets.
+/// (nodes/runtime/block_writer.h): everything that came in while one batch was being synced forms the next one, and reads never
+/// wait for a sync. Writes that wait are bounded; beyond that the loop stops reading its sockets.
 ///
-/// An I/O error of the store is final (fail-stop): it is reported once through on_failure, further writes answer `failed`, and the
-/// owner ends the process.
+/// An I/O error of the store is final (fail-stop): it is reported once through on_failure, further writes answer `failed`, and
+/// the owner ends the process.
 
 #include <cstdint>
 #include <functional>
@@ -27,11 +27,11 @@ class DataService {
  public:
   struct Options {
     NodeId node;
-    std::string endpoint;      ///< where the data port is bound, "tcp://127.0.0.1:7401"
+    std::string endpoint;  ///< where the data port is bound, "tcp://127.0.0.1:7401"
     KeyPair keys;
     AddressBook peers;
-    std::uint64_t cluster = 0; ///< ClusterConfig::cluster_hash()
-    RocksStoreOptions store;   ///< of the block store
+    std::uint64_t cluster = 0;  ///< ClusterConfig::cluster_hash()
+    RocksStoreOptions store;    ///< of the block store
   };
 
   /// Opens the store, binds the port and starts the threads; `context` must have its ZapHandler already and outlive this.
@@ -52,7 +52,7 @@ class DataService {
   /// Computed at most once a second, in the caller's thread: an idle service is not woken.
   [[nodiscard]] BlockStoreUsage usage();
   [[nodiscard]] std::uint64_t store_id() const;
-  [[nodiscard]] bool store_was_replaced() const;          ///< the old one did not open and was put aside
+  [[nodiscard]] bool store_was_replaced() const;  ///< the old one did not open and was put aside
   [[nodiscard]] const std::string& why_store_was_replaced() const;
   /// Called once, in the service's thread, when the store failed for good. Replaces the handler set before; when the failure has
   /// happened already, the new handler is called too.
@@ -61,8 +61,8 @@ class DataService {
   // -- only from the service's thread (post) --
 
   [[nodiscard]] EventLoop& loop();
-  [[nodiscard]] RpcClient& rpc();       ///< to other nodes; no push handlers of its own
-  [[nodiscard]] BlockStore& store();    ///< thread-safe as opened by this class; writes are better given to blocks()
+  [[nodiscard]] RpcClient& rpc();     ///< to other nodes; no push handlers of its own
+  [[nodiscard]] BlockStore& store();  ///< thread-safe as opened by this class; writes are better given to blocks()
   [[nodiscard]] BlockClient& blocks();
   [[nodiscard]] BlockIdSource& ids();
   /// Copies blocks here from their replicas (this node left out), as PullBlocks does; `done` gets one status a block, in order.

@@ -147,11 +147,12 @@ void InputFetcher::Impl::add_job(const JobDescription& description) {
   JobInputs& job = place->second;
   job.description = description;
   job.manifest = std::make_unique<ManifestReader>(
-      data.blocks(), description.manifest, description.spec.items_per_chunk,
+      data.loop(), data.blocks(), description.manifest, description.spec.items_per_chunk,
       [weak = weak_from_this()](const std::string& path, std::uint32_t version, std::uint64_t block_index,
                                 std::function<void(Result<BlockRef>)> found) {
         if (auto self = weak.lock()) self->relocate(path, version, block_index, std::move(found));
-      });
+      },
+      ManifestReader::Options{});
   // Both are counted before either can be done.
   job.downloads = 1;
   want_file(description.job, description.onnx, job.onnx_file);

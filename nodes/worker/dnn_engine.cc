@@ -27,7 +27,8 @@ std::uint64_t us_since(std::chrono::steady_clock::time_point begin) {
 Result<std::string> find_output_layer(const cv::dnn::Net& net, const OnnxSummary& graph, const std::string& wanted) {
   if (graph.outputs.empty()) return Error{Errc::invalid, "the graph has no output"};
   const std::string& name = wanted.empty() ? graph.outputs.front().name : wanted;
-  const auto known = std::find_if(graph.outputs.begin(), graph.outputs.end(), [&](const OnnxTensor& output) { return output.name == name; });
+  const auto known =
+      std::find_if(graph.outputs.begin(), graph.outputs.end(), [&](const OnnxTensor& output) { return output.name == name; });
   if (known == graph.outputs.end()) {
     return Error{Errc::invalid, fmt::format("the graph has no output \"{}\"; its outputs: {}", name, join_names(graph.outputs))};
   }
@@ -60,7 +61,8 @@ Result<std::vector<std::string>> read_labels(const std::string& file) {
   std::size_t bytes = 0;
   for (std::string line; std::getline(in, line);) {
     bytes += line.size() + 1;
-    if (bytes > kLabelsBytesMax) return Error{Errc::too_large, fmt::format("the labels in {} are over {} bytes", file, kLabelsBytesMax)};
+    if (bytes > kLabelsBytesMax)
+      return Error{Errc::too_large, fmt::format("the labels in {} are over {} bytes", file, kLabelsBytesMax)};
     if (!line.empty() && line.back() == '\r') line.pop_back();
     labels.push_back(line);
   }
@@ -78,13 +80,15 @@ std::uint64_t process_memory(const char* field) {
   return 0;
 }
 
-Result<std::unique_ptr<Engine>> load_dnn_engine(const ModelSpec& spec, const std::string& onnx_file, const std::string& labels_file) {
+Result<std::unique_ptr<Engine>> load_dnn_engine(const ModelSpec& spec, const std::string& onnx_file,
+                                                const std::string& labels_file) {
   auto engine = DnnEngine::load(spec, onnx_file, labels_file);
   if (!engine) return engine.error();
   return std::unique_ptr<Engine>(std::move(engine).value());
 }
 
-Result<std::unique_ptr<DnnEngine>> DnnEngine::load(const ModelSpec& spec, const std::string& onnx_file, const std::string& labels_file) {
+Result<std::unique_ptr<DnnEngine>> DnnEngine::load(const ModelSpec& spec, const std::string& onnx_file,
+                                                   const std::string& labels_file) {
   std::vector<std::string> labels;
   if (!labels_file.empty()) {
     auto read = read_labels(labels_file);
@@ -125,10 +129,14 @@ void DnnEngine::begin_batch(std::uint32_t batch_size) {
 Status DnnEngine::decode(const ExecuteBatch& batch, std::size_t item, ByteView bytes) {
   float* const target = blob_.ptr<float>() + item * item_elements(spec_.input);
   switch (batch.item_kind) {
-    case ItemKind::image: return image_to_floats(bytes, spec_.input, target);
-    case ItemKind::pixels: return pixels_to_floats(bytes, batch.item_shape, spec_.input, target);
-    case ItemKind::numbers: return numbers_to_floats(bytes, spec_.input, target);
-    case ItemKind::nothing: break;
+    case ItemKind::image:
+      return image_to_floats(bytes, spec_.input, target);
+    case ItemKind::pixels:
+      return pixels_to_floats(bytes, batch.item_shape, spec_.input, target);
+    case ItemKind::numbers:
+      return numbers_to_floats(bytes, spec_.input, target);
+    case ItemKind::nothing:
+      break;
   }
   return Error{Errc::invalid, "these inputs are for the engine that does nothing only"};
 }
@@ -163,10 +171,12 @@ Status DnnEngine::check_output(cv::Mat& output) const {
   }
   if (spec_.output.kind == OutputKind::tensor) return {};
   // Graphs that end in a pooling give [batch, classes, 1, 1].
-  const bool flat = shape.size() >= 2 && std::all_of(shape.begin() + 2, shape.end(), [](int dimension) { return dimension == 1; });
+  const bool flat =
+      shape.size() >= 2 && std::all_of(shape.begin() + 2, shape.end(), [](int dimension) { return dimension == 1; });
   if (!flat) {
-    return Error{Errc::invalid, fmt::format("the output has shape [{}], a classifier gives [batch, classes]; use kind = \"tensor\"",
-                                            fmt::join(shape, ", "))};
+    return Error{Errc::invalid,
+                 fmt::format("the output has shape [{}], a classifier gives [batch, classes]; use kind = \"tensor\"",
+                             fmt::join(shape, ", "))};
   }
   const auto classes = static_cast<std::size_t>(shape[1]);
   if (!labels_.empty() && labels_.size() != classes) {
@@ -192,7 +202,8 @@ void DnnEngine::append_row(const ExecuteBatch& batch, std::size_t item, const cv
   }
   std::vector<float> scores(values, values + count);
   if (spec_.output.softmax) softmax(scores.data(), count);
-  append_classes_row(rows, index, query, top_classes(scores.data(), count, batch.top != 0 ? batch.top : spec_.output.top), labels_);
+  append_classes_row(rows, index, query, top_classes(scores.data(), count, batch.top != 0 ? batch.top : spec_.output.top),
+                     labels_);
 }
 
 BatchExecuted DnnEngine::run(const ExecuteBatch& batch, ByteView payload, std::string& rows) {

@@ -1,6 +1,6 @@
 #pragma once
-/// One ONNX model in cv::dnn. The same object serves the cluster's batches, the single-process reference loop (`idunno-executor run`),
-/// the bare loop that `bench infer` compares with, and the tests, so that all of them give the same rows.
+/// One ONNX model in cv::dnn. The same object serves the cluster's batches, the single-process reference loop (`idunno-executor
+/// run`), the bare loop that `bench infer` compares with, and the tests, so that all of them give the same rows.
 
 #include <cstdint>
 #include <memory>
@@ -20,7 +20,8 @@ class DnnEngine final : public Engine {
   [[nodiscard]] BatchExecuted run(const ExecuteBatch& batch, ByteView payload, std::string& rows) override;
   [[nodiscard]] std::uint64_t memory_bytes() const override { return memory_bytes_; }
 
-  /// The steps of run(), for measurements. `decode` fills item `item` of the blob; a slot that is not filled, or not well, must be cleared.
+  /// The steps of run(), for measurements. `decode` fills item `item` of the blob; a slot that is not filled, or not well, must
+  /// be cleared.
   void begin_batch(std::uint32_t batch_size);
   [[nodiscard]] Status decode(const ExecuteBatch& batch, std::size_t item, ByteView bytes);
   void clear_item(std::size_t item);
@@ -30,13 +31,14 @@ class DnnEngine final : public Engine {
  private:
   DnnEngine(const ModelSpec& spec, cv::dnn::Net net) : spec_(spec), net_(std::move(net)) {}
   [[nodiscard]] Status check_output(cv::Mat& output) const;
-  void append_row(const ExecuteBatch& batch, std::size_t item, const cv::Mat& output, std::string& rows, std::uint32_t& errors) const;
+  void append_row(const ExecuteBatch& batch, std::size_t item, const cv::Mat& output, std::string& rows,
+                  std::uint32_t& errors) const;
 
   ModelSpec spec_;
   cv::dnn::Net net_;
   std::string output_layer_;  ///< empty: the last layer
   std::vector<std::string> labels_;
-  cv::Mat blob_;              ///< input of the present batch
+  cv::Mat blob_;  ///< input of the present batch
   std::uint32_t batch_size_ = 0;
   std::uint64_t memory_bytes_ = 0;
 };

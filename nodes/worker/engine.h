@@ -1,6 +1,6 @@
 #pragma once
-/// What computes a batch inside idunno-executor. One engine belongs to one version of a model; engines live in the EngineCache and are
-/// used by one thread. Bad inputs become error rows; only a model that cannot be used at all fails the batch.
+/// What computes a batch inside idunno-executor. One engine belongs to one version of a model; engines live in the EngineCache
+/// and are used by one thread. Bad inputs become error rows; only a model that cannot be used at all fails the batch.
 
 #include <cstdint>
 #include <memory>

@@ -24,7 +24,8 @@ std::uint64_t expected_bytes(const std::string& onnx_file) {
 
 Result<Engine*> EngineCache::get(const ExecuteBatch& batch, std::uint64_t& load_us) {
   load_us = 0;
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == batch.model_key; });
+  const auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == batch.model_key; });
   if (found != entries_.end()) {
     entries_.splice(entries_.begin(), entries_, found);
     return entries_.front().engine.get();
@@ -61,14 +62,16 @@ void EngineCache::make_room(std::uint64_t bytes) {
 }
 
 Status check_batch(const ExecuteBatch& batch, std::size_t payload_bytes) {
-  if (batch.batch_size < 1 || batch.batch_size > kBatchSizeMax || batch.queries.empty() || batch.queries.size() > batch.batch_size) {
+  if (batch.batch_size < 1 || batch.batch_size > kBatchSizeMax || batch.queries.empty() ||
+      batch.queries.size() > batch.batch_size) {
     return Error{Errc::invalid, fmt::format("{} queries are not a batch of size {}", batch.queries.size(), batch.batch_size)};
   }
   if (batch.item_lengths.size() != batch.queries.size()) {
     return Error{Errc::invalid, fmt::format("{} queries came with {} lengths", batch.queries.size(), batch.item_lengths.size())};
   }
   const std::uint64_t total = std::accumulate(batch.item_lengths.begin(), batch.item_lengths.end(), std::uint64_t{0});
-  if (total != payload_bytes) return Error{Errc::invalid, fmt::format("{} bytes came for items of {} bytes", payload_bytes, total)};
+  if (total != payload_bytes)
+    return Error{Errc::invalid, fmt::format("{} bytes came for items of {} bytes", payload_bytes, total)};
   return {};
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-/// The models an executor holds: at most half of its memory limit, the one unused for longest goes first. The other half is for the
-/// batch at work and for the second copy of the weights that cv::dnn keeps while it loads a model. One thread.
+/// The models an executor holds: at most half of its memory limit, the one unused for longest goes first. The other half is for
+/// the batch at work and for the second copy of the weights that cv::dnn keeps while it loads a model. One thread.
 
 #include <cstdint>
 #include <list>
@@ -16,8 +16,8 @@ class EngineCache {
  public:
   explicit EngineCache(std::uint64_t memory_limit_bytes) : models_bytes_max_(memory_limit_bytes / 2) {}
 
-  /// The engine of `batch.model_key`, loaded when it is not here yet; `load_us` is 0 then. Valid until the next call. Errors: the spec
-  /// or the model cannot be used, with what is wrong in one line.
+  /// The engine of `batch.model_key`, loaded when it is not here yet; `load_us` is 0 then. Valid until the next call. Errors: the
+  /// spec or the model cannot be used, with what is wrong in one line.
   [[nodiscard]] Result<Engine*> get(const ExecuteBatch& batch, std::uint64_t& load_us);
 
   [[nodiscard]] std::size_t size() const { return entries_.size(); }

@@ -65,7 +65,8 @@ Result<FrameReader::Read> FrameReader::read_some(int fd) {
     if (count == 0) return Read::closed;
     if (errno == EAGAIN || errno == EWOULDBLOCK) return Read::would_block;
     if (errno == ECONNRESET) return Read::closed;
-    if (errno != EINTR) return Error{Errc::unavailable, fmt::format("reading from the executor's socket: {}", std::strerror(errno))};
+    if (errno != EINTR)
+      return Error{Errc::unavailable, fmt::format("reading from the executor's socket: {}", std::strerror(errno))};
   }
 }
 

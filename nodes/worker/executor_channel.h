@@ -1,6 +1,6 @@
 #pragma once
-/// Frames of executor_protocol.h over a file descriptor. Used on both ends: by the child with a blocking descriptor, by idunnod with a
-/// non-blocking one. One thread.
+/// Frames of executor_protocol.h over a file descriptor. Used on both ends: by the child with a blocking descriptor, by idunnod
+/// with a non-blocking one. One thread.
 
 #include <cstdint>
 #include <deque>
@@ -21,7 +21,7 @@ inline constexpr int kExecutorFd = 3;
 
 /// One frame, cut out of the reader's buffer: valid until the next read.
 struct ExecutorFrame {
-  ByteView head;     ///< kind, then the encoded struct
+  ByteView head;  ///< kind, then the encoded struct
   ByteView payload;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 /// The node's executors: one child process a slot, started at the first batch, started again when it died. Each slot has one
-/// supervising thread of ours that speaks the protocol with its child; all calls and callbacks are in the thread of the EventLoop.
+/// supervising thread of ours that speaks the protocol with its child; all calls and callbacks are in the thread of the
+/// EventLoop.
 
 #include <cstdint>
 #include <filesystem>
@@ -21,32 +22,34 @@ namespace idunno {
 class ExecutorPool {
  public:
   struct Options {
-    std::filesystem::path program;             ///< idunno-executor, beside idunnod
+    std::filesystem::path program;  ///< idunno-executor, beside idunnod
     std::uint32_t slots = 1;
-    std::uint64_t memory_bytes = 2ULL << 30U;  ///< limit of one child (RLIMIT_AS is set above it, see executor_process.cc); models are evicted LRU to half of it
+    std::uint64_t memory_bytes = 2ULL << 30U;  ///< limit of one child (RLIMIT_AS is set above it, see executor_process.cc);
+                                               ///< models are evicted LRU to half of it
     Duration batch_timeout = std::chrono::seconds(300);
     Duration idle_after = std::chrono::seconds(120);  ///< a child without work for so long is ended, to give its memory back
-    std::filesystem::path log_dir;             ///< stderr of slot k goes to executor-<k>.log
+    std::filesystem::path log_dir;                    ///< stderr of slot k goes to executor-<k>.log
   };
   struct Task {
     LeaseKey lease;
     ExecuteBatch head;
-    std::vector<Payload> items;                ///< concatenated they are the payload
+    std::vector<Payload> items;  ///< concatenated they are the payload
   };
   struct Outcome {
     std::uint32_t slot = 0;
     LeaseKey lease;
-    bool executed = false;                     ///< false: `why` and `detail`
+    bool executed = false;  ///< false: `why` and `detail`
     BatchExecuted head;
     Payload rows;
     BatchFailure why = BatchFailure::executor_died;
-    std::string detail;                        ///< "executor of slot 1 (pid 4711) was killed by signal 11"
+    std::string detail;  ///< "executor of slot 1 (pid 4711) was killed by signal 11"
   };
   ExecutorPool(EventLoop& loop, Options options, std::function<void(std::uint32_t slot, LeaseKey)> on_started,
                std::function<void(Outcome)> on_finished);
   ~ExecutorPool();  ///< kills the children
 
-  /// Tasks of one slot are computed in order. A child that dies costs the task it was running; those behind it are run by the next child.
+  /// Tasks of one slot are computed in order. A child that dies costs the task it was running; those behind it are run by the
+  /// next child.
   void start(std::uint32_t slot, Task task);
   /// Forgets a task that has not begun; a running one goes on (its outcome is still reported).
   void cancel(const LeaseKey& lease);

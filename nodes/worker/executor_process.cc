@@ -71,8 +71,8 @@ struct SpawnPlan {
     posix_spawn_file_actions_addclosefrom_np(&files, kExecutorFd + 1);
   }
 
-  /// Our threads block signals; the child starts with none blocked and all at their defaults. Its own process group keeps Ctrl-C at
-  /// a terminal from ending executors under a node that still needs them.
+  /// Our threads block signals; the child starts with none blocked and all at their defaults. Its own process group keeps Ctrl-C
+  /// at a terminal from ending executors under a node that still needs them.
   void set_signals() {
     sigset_t none;
     sigset_t all;
@@ -118,13 +118,15 @@ Result<std::unique_ptr<ExecutorProcess>> ExecutorProcess::start(const Options& o
     std::filesystem::resize_file(options.log_file, 0, ignored);
   }
   int ends[2];
-  if (!make_sockets(ends)) return Error{Errc::internal, fmt::format("cannot make a socket pair for an executor: {}", std::strerror(errno))};
+  if (!make_sockets(ends))
+    return Error{Errc::internal, fmt::format("cannot make a socket pair for an executor: {}", std::strerror(errno))};
 
   SpawnPlan plan;
   plan.set_files(options.log_file.string(), ends[1]);
   plan.set_signals();
-  std::vector<std::string> arguments{options.program.string(), "serve", "--memory", fmt::format("{}", options.memory_bytes), "--parent",
-                                     fmt::format("{}", getpid())};
+  std::vector<std::string> arguments{
+      options.program.string(),   "serve", "--memory", fmt::format("{}", options.memory_bytes), "--parent",
+      fmt::format("{}", getpid())};
   std::vector<std::string> environment = child_environment();
   pid_t pid = 0;
   const int failed = posix_spawn(&pid, options.program.c_str(), &plan.files, &plan.attributes, pointers(arguments).data(),

@@ -1,7 +1,8 @@
 #pragma once
-/// One running idunno-executor as its parent sees it: started with posix_spawn, since a process with ZeroMQ threads must not fork.
-/// It has a socket pair on descriptor 3, its stderr in a file, and no other descriptor of ours. Whatever happens to the parent, the
-/// child ends: by PR_SET_PDEATHSIG, which follows the *thread* that started it, so that thread must live as long as the object.
+/// One running idunno-executor as its parent sees it: started with posix_spawn, since a process with ZeroMQ threads must not
+/// fork. It has a socket pair on descriptor 3, its stderr in a file, and no other descriptor of ours. Whatever happens to the
+/// parent, the child ends: by PR_SET_PDEATHSIG, which follows the *thread* that started it, so that thread must live as long as
+/// the object.
 
 #include <sys/types.h>
 
@@ -30,8 +31,8 @@ class ExecutorProcess {
 
   [[nodiscard]] int fd() const { return fd_; }  ///< non-blocking
   [[nodiscard]] pid_t pid() const { return pid_; }
-  /// Closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how it ended:
-  /// "was killed by signal 11 (Segmentation fault)", "ended with status 3".
+  /// Closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
+  /// it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
   std::string end(Duration patience);
 
  private:

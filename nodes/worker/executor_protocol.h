@@ -1,7 +1,8 @@
 #pragma once
 /// What idunnod and its child idunno-executor say to each other over a socket pair (file descriptor 3 of the child): frames of
-/// [u32 length of head][u32 length of payload][head: bus/codec struct with a leading kind][payload: raw bytes], little endian. Requests are
-/// answered in order. The parent trusts the child no more than the network: heads and sizes are bounded and decoded strictly.
+/// [u32 length of head][u32 length of payload][head: bus/codec struct with a leading kind][payload: raw bytes], little endian.
+/// Requests are answered in order. The parent trusts the child no more than the network: heads and sizes are bounded and decoded
+/// strictly.
 
 #include <cstdint>
 #include <string>
@@ -20,19 +21,19 @@ inline constexpr std::size_t kExecutorPayloadBytesMax = 512U << 20U;  ///< input
 /// Loads (or finds loaded) the model, computes one batch. Payload: the items' bytes, one after the other.
 struct ExecuteBatch {
   static constexpr std::uint8_t kKind = 1;
-  std::string model_key;        ///< "resnet18:3": same key = same model
-  std::string onnx_file;        ///< local path, verified by the node; empty for the engine that does nothing
-  std::string labels_file;      ///< local path or empty
+  std::string model_key;    ///< "resnet18:3": same key = same model
+  std::string onnx_file;    ///< local path, verified by the node; empty for the engine that does nothing
+  std::string labels_file;  ///< local path or empty
   std::string spec_toml;
   ItemKind item_kind = ItemKind::image;
   std::vector<std::uint32_t> item_shape;
-  std::uint32_t batch_size = 1; ///< of the job: a short last batch is padded with zeros to this, so composition never varies
+  std::uint32_t batch_size = 1;  ///< of the job: a short last batch is padded with zeros to this, so composition never varies
   std::uint32_t top = 0;
   JobId job;
   BatchIndex batch = 0;
   std::uint64_t first_query = 0;
-  std::vector<std::string> queries;           ///< names, one an item
-  std::vector<std::uint32_t> item_lengths;    ///< of the payload
+  std::vector<std::string> queries;         ///< names, one an item
+  std::vector<std::uint32_t> item_lengths;  ///< of the payload
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.model_key, s.onnx_file, s.labels_file, s.spec_toml, s.item_kind, s.item_shape, s.batch_size, s.top, s.job,
@@ -47,12 +48,14 @@ struct BatchExecuted {
   bool ok = false;
   BatchFailure why = BatchFailure::model_unusable;  ///< when not ok: model_unusable or result_too_large
   std::string detail;
-  std::uint32_t errors = 0;         ///< error rows
-  std::uint64_t load_us = 0;        ///< loading the model, when that was needed
+  std::uint32_t errors = 0;   ///< error rows
+  std::uint64_t load_us = 0;  ///< loading the model, when that was needed
   std::uint64_t decode_us = 0;
   std::uint64_t infer_us = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.ok, s.why, s.detail, s.errors, s.load_us, s.decode_us, s.infer_us); }
+  static auto tie(Self& s) {
+    return std::tie(s.ok, s.why, s.detail, s.errors, s.load_us, s.decode_us, s.infer_us);
+  }
   bool operator==(const BatchExecuted&) const = default;
 };
 

@@ -81,8 +81,8 @@ BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView 
   if (done.ok && rows.size() > kResultBlockBytesMax) {
     done.ok = false;
     done.why = BatchFailure::result_too_large;
-    done.detail = fmt::format("the rows of a batch of {} have {} bytes, more than {}; submit with a smaller batch", batch.batch_size,
-                              rows.size(), kResultBlockBytesMax);
+    done.detail = fmt::format("the rows of a batch of {} have {} bytes, more than {}; submit with a smaller batch",
+                              batch.batch_size, rows.size(), kResultBlockBytesMax);
   }
   if (!done.ok) rows.clear();
   return done;

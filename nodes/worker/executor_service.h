@@ -12,8 +12,8 @@ struct ServeOptions {
   int parent_pid = 0;
 };
 
-/// Confines this process: dies with its parent, no new privileges, low priority, first to go when memory runs out, memory limits, no core
-/// file. False when the parent is gone already.
+/// Confines this process: dies with its parent, no new privileges, low priority, first to go when memory runs out, memory limits,
+/// no core file. False when the parent is gone already.
 [[nodiscard]] bool confine(const ServeOptions& options);
 /// RLIMIT_DATA and RLIMIT_AS; 0 = none.
 void limit_memory(std::uint64_t bytes);

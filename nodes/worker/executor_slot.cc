@@ -131,7 +131,8 @@ void ExecutorSlot::take_inbox() {
 }
 
 void ExecutorSlot::apply_cancel(const LeaseKey& lease) {
-  const auto found = std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) { return pending.task.lease == lease; });
+  const auto found =
+      std::find_if(pending_.begin(), pending_.end(), [&](const Pending& pending) { return pending.task.lease == lease; });
   if (found == pending_.end() || found->told) return;  // gone, or running: then its outcome is told
   if (found->sent) {
     found->cancelled = true;  // the child has its bytes and will answer
@@ -191,7 +192,8 @@ void ExecutorSlot::wait() {
   watched[0] = {wake_fd_, POLLIN, 0};
   watched[1] = {child_ ? child_->fd() : -1, static_cast<short>(writer_.empty() ? POLLIN : POLLIN | POLLOUT), 0};
   Duration left = kPollMax;
-  if (const Time deadline = next_deadline(); deadline != kNever) left = std::clamp(deadline - monotonic_now(), Duration::zero(), kPollMax);
+  if (const Time deadline = next_deadline(); deadline != kNever)
+    left = std::clamp(deadline - monotonic_now(), Duration::zero(), kPollMax);
   const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
   poll(watched.data(), watched.size(), static_cast<int>(ms));  // an error or a signal is as good as a wake-up
   eventfd_t ignored = 0;

@@ -1,6 +1,6 @@
 #pragma once
-/// One compute slot: a thread that keeps one executor child busy. Tasks are written to the child ahead of its answers, so that short
-/// batches do not wait for a round trip; answers come in order. A child that dies or hangs costs the first task without an
+/// One compute slot: a thread that keeps one executor child busy. Tasks are written to the child ahead of its answers, so that
+/// short batches do not wait for a round trip; answers come in order. A child that dies or hangs costs the first task without an
 /// answer; those behind it are written again to the next child.
 
 #include <atomic>
@@ -26,8 +26,8 @@ namespace idunno {
 inline constexpr std::size_t kSlotTasksMax = 1024;  ///< waiting in one slot; more are given back at once
 inline constexpr std::size_t kSentAheadMax = 32;    ///< written to the child and not answered
 
-/// What slots have to tell, delivered in the loop's thread. Many notes go with one post, so a fast slot does not flood the loop. Kept
-/// alive by the posts that are under way; after close() nothing is delivered.
+/// What slots have to tell, delivered in the loop's thread. Many notes go with one post, so a fast slot does not flood the loop.
+/// Kept alive by the posts that are under way; after close() nothing is delivered.
 class SlotMailbox : public std::enable_shared_from_this<SlotMailbox> {
  public:
   struct Started {
@@ -72,8 +72,8 @@ class ExecutorSlot {
   struct Pending {
     ExecutorPool::Task task;
     bool sent = false;
-    bool told = false;      ///< on_started was told: it has begun
-    bool cancelled = false; ///< its answer is thrown away
+    bool told = false;       ///< on_started was told: it has begun
+    bool cancelled = false;  ///< its answer is thrown away
   };
 
   // All of these are of the slot's own thread.
@@ -110,13 +110,13 @@ class ExecutorSlot {
   std::unique_ptr<ExecutorProcess> child_;
   FrameReader reader_;
   FrameWriter writer_;
-  Time front_since_{};    ///< the first task is with the child since
+  Time front_since_{};  ///< the first task is with the child since
   Time idle_since_{};
-  Time retry_at_{};       ///< no child is started before
+  Time retry_at_{};  ///< no child is started before
   Duration backoff_{};
   std::uint64_t answers_ = 0;  ///< of the present child
   std::atomic<int> pid_{0};
-  std::jthread thread_;   ///< last: it uses all of the above
+  std::jthread thread_;  ///< last: it uses all of the above
 };
 
 }  // namespace idunno

@@ -34,8 +34,8 @@ std::optional<ImageSize> png_size(ByteView bytes) {
 /// Start-of-frame markers: C0..CF but for C4 (Huffman tables), C8 (reserved) and CC (arithmetic coding).
 bool is_frame(unsigned marker) { return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc; }
 
-/// The size in the frame header. Also looks for the end marker after the pixels: libjpeg fills what is missing with gray and is content,
-/// so a download that broke off would be classified as if it were whole.
+/// The size in the frame header. Also looks for the end marker after the pixels: libjpeg fills what is missing with gray and is
+/// content, so a download that broke off would be classified as if it were whole.
 std::optional<ImageSize> jpeg_size(ByteView bytes, bool& cut_off) {
   std::optional<ImageSize> size;
   std::size_t at = 2;
@@ -87,10 +87,12 @@ cv::Mat resized(const cv::Mat& image, const ModelSpec::Input& input) {
   } else {
     cv::resize(image, out, cv_size(crop.scaled), 0, 0, interpolation_flag(input.interpolation));
   }
-  return out(cv::Rect(static_cast<int>(crop.x), static_cast<int>(crop.y), static_cast<int>(target.width), static_cast<int>(target.height)));
+  return out(cv::Rect(static_cast<int>(crop.x), static_cast<int>(crop.y), static_cast<int>(target.width),
+                      static_cast<int>(target.height)));
 }
 
-/// (pixel - mean) * scale for the 256 values a channel can have: the same floats for every pixel, and quicker than computing them.
+/// (pixel - mean) * scale for the 256 values a channel can have: the same floats for every pixel, and quicker than computing
+/// them.
 std::array<float, 256> channel_table(float mean, float scale) {
   std::array<float, 256> table{};
   for (std::size_t value = 0; value < table.size(); ++value) table[value] = (static_cast<float>(value) - mean) * scale;
@@ -157,7 +159,8 @@ std::size_t item_elements(const ModelSpec::Input& input) {
 std::vector<int> blob_shape(const ModelSpec::Input& input, std::uint32_t batch) {
   std::vector<int> shape{static_cast<int>(batch)};
   if (input.width != 0) {
-    shape.insert(shape.end(), {input.channels == ChannelOrder::gray ? 1 : 3, static_cast<int>(input.height), static_cast<int>(input.width)});
+    shape.insert(shape.end(),
+                 {input.channels == ChannelOrder::gray ? 1 : 3, static_cast<int>(input.height), static_cast<int>(input.width)});
   } else {
     for (const std::int64_t dimension : input.shape) shape.push_back(static_cast<int>(dimension));
   }

@@ -21,7 +21,8 @@ struct ImageSize {
   bool operator==(const ImageSize&) const = default;
 };
 
-/// Reads magic and header of a JPEG or PNG, without decoding: a bomb or a file of another kind is refused before any decoder sees it.
+/// Reads magic and header of a JPEG or PNG, without decoding: a bomb or a file of another kind is refused before any decoder sees
+/// it.
 [[nodiscard]] Result<ImageSize> inspect_image(ByteView bytes);
 
 /// What resize = "crop" does to an image: it is brought to `scaled`, then `target` pixels are cut out at (x, y). Half pixels
@@ -43,7 +44,8 @@ struct CropGeometry {
 /// Orientation in EXIF is ignored: a network was trained on pixels as they are stored.
 [[nodiscard]] Status image_to_floats(ByteView bytes, const ModelSpec::Input& input, float* out);
 /// 8-bit gray rows, `shape` = {height, width}.
-[[nodiscard]] Status pixels_to_floats(ByteView bytes, const std::vector<std::uint32_t>& shape, const ModelSpec::Input& input, float* out);
+[[nodiscard]] Status pixels_to_floats(ByteView bytes, const std::vector<std::uint32_t>& shape, const ModelSpec::Input& input,
+                                      float* out);
 /// One line of comma-separated numbers; white space around a number is allowed.
 [[nodiscard]] Status numbers_to_floats(ByteView line, const ModelSpec::Input& input, float* out);
 

@@ -44,7 +44,8 @@ Result<Inputs> read_folder(const std::filesystem::path& folder, const std::strin
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     std::string ending = entry.path().extension().string();
-    std::transform(ending.begin(), ending.end(), ending.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    std::transform(ending.begin(), ending.end(), ending.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     if (entry.is_regular_file() && (ending == ".jpg" || ending == ".jpeg" || ending == ".png")) files.push_back(entry.path());
   }
   if (error) return Error{Errc::not_found, fmt::format("cannot list {}: {}", folder.string(), error.message())};
@@ -78,7 +79,8 @@ Result<Inputs> read_idx(const std::filesystem::path& file, const std::string& pr
   inputs.shape = {big_endian(*bytes, 8), big_endian(*bytes, 12)};
   const std::size_t count = big_endian(*bytes, 4);
   const std::size_t item = std::size_t{inputs.shape[0]} * inputs.shape[1];
-  if (item == 0 || (bytes->size() - kHeader) / item < count) return Error{Errc::invalid, fmt::format("{} is cut off", file.string())};
+  if (item == 0 || (bytes->size() - kHeader) / item < count)
+    return Error{Errc::invalid, fmt::format("{} is cut off", file.string())};
   for (std::size_t i = 0; i < count; ++i) {
     inputs.names.push_back(fmt::format("{}{}#{}", prefix, file.filename().string(), i));
     inputs.items.push_back(bytes->substr(kHeader + i * item, item));
@@ -148,7 +150,8 @@ Inputs made_up_images(std::size_t count) {
 Status infer_once(DnnEngine& engine, const ExecuteBatch& batch, ByteView payload) {
   engine.begin_batch(batch.batch_size);
   for (std::size_t item = 0, offset = 0; item < batch.queries.size(); offset += batch.item_lengths[item++]) {
-    if (const Status status = engine.decode(batch, item, payload.substr(offset, batch.item_lengths[item])); !status) engine.clear_item(item);
+    if (const Status status = engine.decode(batch, item, payload.substr(offset, batch.item_lengths[item])); !status)
+      engine.clear_item(item);
   }
   const auto output = engine.forward();
   if (!output) return output.error();
@@ -218,7 +221,8 @@ int bench_loop(const BenchLoopOptions& options) {
     images += options.batch;
     elapsed = std::chrono::duration<double>(Clock::now() - begin).count();
   }
-  fmt::print("{{\"images\":{},\"seconds\":{:.3f},\"images_per_s\":{:.3f}}}\n", images, elapsed, static_cast<double>(images) / elapsed);
+  fmt::print("{{\"images\":{},\"seconds\":{:.3f},\"images_per_s\":{:.3f}}}\n", images, elapsed,
+             static_cast<double>(images) / elapsed);
   return 0;
 }
 

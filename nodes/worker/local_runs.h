@@ -1,6 +1,6 @@
 #pragma once
-/// The engine in one process, without a cluster: `idunno-executor run` prints the rows that a job must give, `bench-loop` is the bare
-/// loop over cv::dnn that `bench infer` compares the cluster with.
+/// The engine in one process, without a cluster: `idunno-executor run` prints the rows that a job must give, `bench-loop` is the
+/// bare loop over cv::dnn that `bench infer` compares the cluster with.
 
 #include <cstdint>
 #include <string>
@@ -13,9 +13,9 @@ namespace idunno {
 struct RunOptions {
   std::string onnx_file;
   std::string spec_file;
-  std::string labels_file;   ///< empty: the one the spec names, beside the spec
-  std::string data;          ///< a folder of images, an IDX file (.idx, *-ubyte) or a CSV file
-  std::string prefix;        ///< put before the file name to make the query's name, e.g. "/photographs/"
+  std::string labels_file;  ///< empty: the one the spec names, beside the spec
+  std::string data;         ///< a folder of images, an IDX file (.idx, *-ubyte) or a CSV file
+  std::string prefix;       ///< put before the file name to make the query's name, e.g. "/photographs/"
   std::uint32_t batch = 1;
 };
 /// Prints one row for each input, in the order a job has. 0 = done, 1 = an error (one line on stderr).
@@ -24,7 +24,7 @@ struct RunOptions {
 struct BenchLoopOptions {
   std::string onnx_file;
   std::string spec_file;
-  std::string images;        ///< folder; empty: made-up JPEGs
+  std::string images;  ///< folder; empty: made-up JPEGs
   std::uint32_t batch = 16;
   double seconds = 10;
 };

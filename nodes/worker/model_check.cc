@@ -38,8 +38,8 @@ Json tensors(const std::vector<OnnxTensor>& list) {
   return out;
 }
 
-/// The operators this OpenCV has no layer for. The importer stops at the first; with its diagnostics on it goes on with empty layers
-/// in their place, which is of use for this list only.
+/// The operators this OpenCV has no layer for. The importer stops at the first; with its diagnostics on it goes on with empty
+/// layers in their place, which is of use for this list only.
 Json unsupported_operators(const OnnxSummary& graph, const std::string& onnx_file) {
   std::set<std::string> known;
   std::map<std::string, std::string> missing;  // operator, node
@@ -52,8 +52,9 @@ Json unsupported_operators(const OnnxSummary& graph, const std::string& onnx_fil
       if (instance->type != "NotImplemented") continue;
       for (const OnnxNode& node : graph.nodes) {
         const bool same = layer == node.name || layer == "onnx_node!" + node.name ||
-                          std::any_of(node.outputs.begin(), node.outputs.end(),
-                                      [&](const std::string& output) { return layer == output || layer == "onnx_node_output_0!" + output; });
+                          std::any_of(node.outputs.begin(), node.outputs.end(), [&](const std::string& output) {
+                            return layer == output || layer == "onnx_node_output_0!" + output;
+                          });
         if (same) missing.emplace(node.op_type, node.name.empty() ? node.outputs.front() : node.name);
       }
     }
@@ -85,11 +86,13 @@ Json layers_by_type(const std::string& onnx_file) {
 /// One line for each thing in the spec that does not fit the graph.
 void compare_with_graph(const ModelSpec& spec, const OnnxSummary& graph, std::vector<std::string>& problems) {
   if (graph.inputs.size() > 1 && spec.input.name.empty()) {
-    problems.push_back(fmt::format("the graph has {} inputs ({}): name one in [input]", graph.inputs.size(), join_names(graph.inputs)));
+    problems.push_back(
+        fmt::format("the graph has {} inputs ({}): name one in [input]", graph.inputs.size(), join_names(graph.inputs)));
   }
   const OnnxTensor* input = graph.inputs.empty() ? nullptr : &graph.inputs.front();
   if (!spec.input.name.empty()) {
-    const auto found = std::find_if(graph.inputs.begin(), graph.inputs.end(), [&](const auto& one) { return one.name == spec.input.name; });
+    const auto found =
+        std::find_if(graph.inputs.begin(), graph.inputs.end(), [&](const auto& one) { return one.name == spec.input.name; });
     if (found == graph.inputs.end()) {
       problems.push_back(fmt::format("the graph has no input \"{}\"; its inputs: {}", spec.input.name, join_names(graph.inputs)));
       return;
@@ -101,7 +104,8 @@ void compare_with_graph(const ModelSpec& spec, const OnnxSummary& graph, std::ve
   bool same = input->shape.size() == blob.size();
   for (std::size_t i = 1; same && i < blob.size(); ++i) {
     const std::string& have = input->shape[i];
-    const bool fixed = !have.empty() && std::all_of(have.begin(), have.end(), [](char c) { return c >= '0' && c <= '9'; }) && have != "0";
+    const bool fixed =
+        !have.empty() && std::all_of(have.begin(), have.end(), [](char c) { return c >= '0' && c <= '9'; }) && have != "0";
     same = !fixed || have == std::to_string(blob[i]);
   }
   if (!same && !input->shape.empty()) {
@@ -169,11 +173,20 @@ void check_graph(const CheckOptions& options, const ModelSpec* spec, Json& repor
 }  // namespace
 
 int check_model(const CheckOptions& options) {
-  Json report{{"schema", "idunno.model_check.v1"}, {"ok", false},          {"onnx", options.onnx_file},
-              {"file_bytes", 0},                   {"parameters", 0},      {"inputs", Json::array()},
-              {"outputs", Json::array()},          {"operators", Json::object()}, {"layers", Json::object()},
-              {"unsupported", Json::array()},      {"load_ms", nullptr},   {"memory_mb", {{"peak", nullptr}, {"after", nullptr}}},
-              {"timings", Json::array()},          {"problems", Json::array()}};
+  Json report{{"schema", "idunno.model_check.v1"},
+              {"ok", false},
+              {"onnx", options.onnx_file},
+              {"file_bytes", 0},
+              {"parameters", 0},
+              {"inputs", Json::array()},
+              {"outputs", Json::array()},
+              {"operators", Json::object()},
+              {"layers", Json::object()},
+              {"unsupported", Json::array()},
+              {"load_ms", nullptr},
+              {"memory_mb", {{"peak", nullptr}, {"after", nullptr}}},
+              {"timings", Json::array()},
+              {"problems", Json::array()}};
   std::vector<std::string> problems;
   const auto spec = read_spec_file(options.spec_file);
   if (!spec) problems.push_back(spec.error().detail);

@@ -10,7 +10,7 @@ namespace idunno {
 struct CheckOptions {
   std::string onnx_file;
   std::string spec_file;
-  std::string labels_file;                    ///< empty: the one the spec names, beside the spec
+  std::string labels_file;  ///< empty: the one the spec names, beside the spec
   std::vector<std::uint32_t> batches{1, 16};
 };
 

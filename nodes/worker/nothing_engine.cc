@@ -14,15 +14,16 @@ std::int64_t now_ns() {
   return now.tv_sec * kNsPerSecond + now.tv_nsec;
 }
 
-/// Computes nothing: rows without labels, after a known time. It measures the path around an engine (`bench dispatch`) and is an engine
-/// of known speed for tests of fairness; it says so by its name and its empty rows.
+/// Computes nothing: rows without labels, after a known time. It measures the path around an engine (`bench dispatch`) and is an
+/// engine of known speed for tests of fairness; it says so by its name and its empty rows.
 class NothingEngine final : public Engine {
  public:
   explicit NothingEngine(const ModelSpec& spec) : per_query_ns_(std::int64_t{spec.nothing_us} * 1000) {}
 
   BatchExecuted run(const ExecuteBatch& batch, ByteView /*payload*/, std::string& rows) override {
     const std::int64_t begin = now_ns();
-    for (std::size_t i = 0; i < batch.queries.size(); ++i) append_classes_row(rows, batch.first_query + i, batch.queries[i], {}, {});
+    for (std::size_t i = 0; i < batch.queries.size(); ++i)
+      append_classes_row(rows, batch.first_query + i, batch.queries[i], {}, {});
     if (per_query_ns_ > 0) sleep_until_due(begin, static_cast<std::int64_t>(batch.queries.size()) * per_query_ns_);
     BatchExecuted done;
     done.ok = true;

@@ -28,11 +28,16 @@ class Fields {
     if (!varint(tag)) return false;
     number_ = static_cast<std::uint32_t>(tag >> 3U);
     switch (tag & 7U) {
-      case 0: return varint(value_);
-      case 1: return take(8);
-      case 2: return varint(value_) && take(value_);
-      case 5: return take(4);
-      default: return ok_ = false;
+      case 0:
+        return varint(value_);
+      case 1:
+        return take(8);
+      case 2:
+        return varint(value_) && take(value_);
+      case 5:
+        return take(4);
+      default:
+        return ok_ = false;
     }
   }
   [[nodiscard]] std::uint32_t number() const { return number_; }
@@ -134,13 +139,23 @@ Status read_graph(ByteView graph, OnnxSummary& summary) {
   Fields field(graph);
   while (field.next()) {
     switch (field.number()) {
-      case 1: summary.nodes.push_back(node_of(field.bytes())); break;
-      case 5: weights.insert(initializer(field.bytes(), summary.parameters)); break;
-      case 11: summary.inputs.push_back(value_info(field.bytes())); break;
-      case 12: summary.outputs.push_back(value_info(field.bytes())); break;
-      default: break;
+      case 1:
+        summary.nodes.push_back(node_of(field.bytes()));
+        break;
+      case 5:
+        weights.insert(initializer(field.bytes(), summary.parameters));
+        break;
+      case 11:
+        summary.inputs.push_back(value_info(field.bytes()));
+        break;
+      case 12:
+        summary.outputs.push_back(value_info(field.bytes()));
+        break;
+      default:
+        break;
     }
-    if (summary.nodes.size() > kNodesMax) return Error{Errc::too_large, fmt::format("the graph has more than {} nodes", kNodesMax)};
+    if (summary.nodes.size() > kNodesMax)
+      return Error{Errc::too_large, fmt::format("the graph has more than {} nodes", kNodesMax)};
   }
   if (!field.ok()) return Error{Errc::invalid, "not an ONNX file, or a damaged one"};
   std::erase_if(summary.inputs, [&](const OnnxTensor& input) { return weights.contains(input.name); });

@@ -1,6 +1,6 @@
 #pragma once
-/// What an ONNX file says about its graph: inputs, outputs, operators, number of parameters. Reads the protobuf wire format itself
-/// (onnx.proto of ONNX 1.x) and skips the weights, so a file of any size costs one pass over its top levels. cv::dnn gives
+/// What an ONNX file says about its graph: inputs, outputs, operators, number of parameters. Reads the protobuf wire format
+/// itself (onnx.proto of ONNX 1.x) and skips the weights, so a file of any size costs one pass over its top levels. cv::dnn gives
 /// none of this back, and the ONNX library would double the start-up time of an executor.
 
 #include <cstdint>
@@ -25,10 +25,10 @@ struct OnnxNode {
 };
 
 struct OnnxSummary {
-  std::vector<OnnxTensor> inputs;   ///< without those that have an initializer
+  std::vector<OnnxTensor> inputs;  ///< without those that have an initializer
   std::vector<OnnxTensor> outputs;
   std::vector<OnnxNode> nodes;
-  std::uint64_t parameters = 0;     ///< elements of all initializers
+  std::uint64_t parameters = 0;  ///< elements of all initializers
   std::uint64_t file_bytes = 0;
 
   /// Name of the node that makes `output`, or empty.

@@ -48,9 +48,8 @@ std::vector<RankedClass> top_classes(const float* values, std::size_t count, std
   std::vector<std::uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0U);
   top = std::min(top, count);
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return values[a] != values[b] ? values[a] > values[b] : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
+                    [&](std::uint32_t a, std::uint32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; });
   std::vector<RankedClass> ranked;
   ranked.reserve(top);
   for (std::size_t i = 0; i < top; ++i) ranked.push_back({order[i], values[order[i]]});
@@ -81,8 +80,8 @@ void append_classes_row(std::string& rows, std::uint64_t index, std::string_view
   rows += "]}\n";
 }
 
-void append_tensor_row(std::string& rows, std::uint64_t index, std::string_view query, const std::vector<int>& shape, const float* data,
-                       std::size_t count) {
+void append_tensor_row(std::string& rows, std::uint64_t index, std::string_view query, const std::vector<int>& shape,
+                       const float* data, std::size_t count) {
   begin_row(rows, index, query);
   fmt::format_to(std::back_inserter(rows), ",\"shape\":[{}],\"data\":[", fmt::join(shape, ","));
   for (std::size_t i = 0; i < count; ++i) {

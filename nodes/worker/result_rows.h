@@ -29,12 +29,12 @@ void softmax(float* values, std::size_t count);
 /// Each appends one line with its newline. `labels` may be empty: then the label is the class number as text.
 void append_classes_row(std::string& rows, std::uint64_t index, std::string_view query, const std::vector<RankedClass>& top,
                         const std::vector<std::string>& labels);
-void append_tensor_row(std::string& rows, std::uint64_t index, std::string_view query, const std::vector<int>& shape, const float* data,
-                       std::size_t count);
+void append_tensor_row(std::string& rows, std::uint64_t index, std::string_view query, const std::vector<int>& shape,
+                       const float* data, std::size_t count);
 void append_error_row(std::string& rows, std::uint64_t index, std::string_view query, std::string_view error);
 
-/// `text` between quotes. Control characters, quotes and backslashes are escaped; bytes that are not UTF-8 become U+FFFD, so that a
-/// row is always valid JSON whatever a file was called.
+/// `text` between quotes. Control characters, quotes and backslashes are escaped; bytes that are not UTF-8 become U+FFFD, so that
+/// a row is always valid JSON whatever a file was called.
 void append_json_string(std::string& out, std::string_view text);
 
 }  // namespace idunno

@@ -15,7 +15,7 @@ namespace idunno {
 namespace {
 
 constexpr std::size_t kSpecBytesMax = 64U << 10U;
-constexpr std::int64_t kSideMax = 8192;           // pixels of one side of the network's input
+constexpr std::int64_t kSideMax = 8192;  // pixels of one side of the network's input
 constexpr std::size_t kShapeDimensionsMax = 6;
 constexpr std::int64_t kShapeElementsMax = 16 << 20;  // floats of one item
 constexpr std::int64_t kTopMax = 1000;
@@ -23,13 +23,16 @@ constexpr std::int64_t kNothingUsMax = 60'000'000;
 
 std::size_t channel_count(ChannelOrder order) { return order == ChannelOrder::gray ? 1 : 3; }
 
+/// An error about `key`, with its place and its name.
+void refuse(TomlTable& table, const char* key, const std::string& what) { table.fail(key, fmt::format("`{}` {}", key, what)); }
+
 /// One word of a fixed list; the error names them all.
 template <class Enum, std::size_t N>
 void get_word(TomlTable& table, const char* key, const std::pair<const char*, Enum> (&words)[N], Enum& value) {
   if (!table.has(key)) return;
   std::string text;
   table.get(key, text);
-  if (text.empty()) return table.fail(key, "is empty");
+  if (text.empty()) return refuse(table, key, "is empty");
   std::string known;
   for (const auto& [word, meaning] : words) {
     if (text == word) {
@@ -38,7 +41,7 @@ void get_word(TomlTable& table, const char* key, const std::pair<const char*, En
     }
     known += fmt::format("{}\"{}\"", known.empty() ? "" : ", ", word);
   }
-  table.fail(key, fmt::format("\"{}\" is not one of {}", text, known));
+  refuse(table, key, fmt::format("is \"{}\", not one of {}", text, known));
 }
 
 constexpr std::pair<const char*, ResizeKind> kResizeWords[] = {{"stretch", ResizeKind::stretch}, {"crop", ResizeKind::crop}};
@@ -62,12 +65,13 @@ void get_per_channel(TomlTable& table, const char* key, std::size_t channels, fl
   std::vector<double> numbers;
   table.get(key, numbers);
   if (numbers.size() != channels) {
-    return table.fail(key, fmt::format("has {} numbers, but the input has {} channel{}: give one for each", numbers.size(),
-                                       channels, channels == 1 ? "" : "s"));
+    return refuse(table, key,
+                  fmt::format("has {} numbers, but the input has {} channel{}: give one for each", numbers.size(), channels,
+                              channels == 1 ? "" : "s"));
   }
   for (std::size_t i = 0; i < channels; ++i) {
     if (!std::isfinite(numbers[i]) || std::abs(numbers[i]) > static_cast<double>(std::numeric_limits<float>::max())) {
-      return table.fail(key, "has a number that is not finite");
+      return refuse(table, key, "has a number that is not finite");
     }
     value[i] = static_cast<float>(numbers[i]);
   }
@@ -76,14 +80,14 @@ void get_per_channel(TomlTable& table, const char* key, std::size_t channels, fl
 /// Keys that mean something for images only (or numbers only) are refused elsewhere, so that a misunderstanding is not silent.
 void refuse_keys(TomlTable& table, std::initializer_list<const char*> keys, const char* why) {
   for (const char* key : keys) {
-    if (table.has(key)) table.fail(key, why);
+    if (table.has(key)) refuse(table, key, why);
   }
 }
 
 void read_image_input(TomlTable& table, ModelSpec::Input& input) {
   std::vector<std::int64_t> size;
   table.get("size", size, 1, kSideMax);
-  if (size.size() != 2) return table.fail("size", "must be [width, height] in pixels, e.g. [224, 224]");
+  if (size.size() != 2) return refuse(table, "size", "must be [width, height] in pixels, e.g. [224, 224]");
   input.width = static_cast<std::uint32_t>(size[0]);
   input.height = static_cast<std::uint32_t>(size[1]);
   refuse_keys(table, {"columns"}, "is for models of numbers (with `shape`), this one takes images (`size`)");
@@ -91,13 +95,14 @@ void read_image_input(TomlTable& table, ModelSpec::Input& input) {
   get_word(table, "resize", kResizeWords, input.resize);
   if (input.resize == ResizeKind::crop) {
     if (!table.has("shorter")) {
-      return table.fail("resize", "is \"crop\", which needs `shorter`: the pixels of the shorter side before the cut");
+      return refuse(table, "resize", "is \"crop\", which needs `shorter`: the pixels of the shorter side before the cut");
     }
     std::int64_t shorter = 0;
     table.get("shorter", shorter, 1, kSideMax);
     input.shorter = static_cast<std::uint32_t>(shorter);
     if (shorter > 0 && input.shorter < std::max(input.width, input.height)) {
-      table.fail("shorter", fmt::format("is {}, less than the size {} x {} that is cut out of it", shorter, input.width, input.height));
+      refuse(table, "shorter",
+             fmt::format("is {}, less than the size {} x {} that is cut out of it", shorter, input.width, input.height));
     }
   } else {
     refuse_keys(table, {"shorter"}, "is for resize = \"crop\" only");
@@ -107,28 +112,28 @@ void read_image_input(TomlTable& table, ModelSpec::Input& input) {
   get_per_channel(table, "mean", channel_count(input.channels), 0.0F, input.mean);
   get_per_channel(table, "scale", channel_count(input.channels), 1.0F, input.scale);
   for (const float factor : input.scale) {
-    if (factor == 0.0F) return table.fail("scale", "has a 0, which would wipe out the channel");
+    if (factor == 0.0F) return refuse(table, "scale", "has a 0, which would wipe out the channel");
   }
 }
 
 void read_numbers_input(TomlTable& table, ModelSpec::Input& input) {
   table.get("shape", input.shape, 1, kShapeElementsMax);
   if (input.shape.empty() || input.shape.size() > kShapeDimensionsMax) {
-    return table.fail("shape", fmt::format("must have 1 to {} numbers: one item without the batch dimension, e.g. [16]",
-                                           kShapeDimensionsMax));
+    return refuse(table, "shape",
+                  fmt::format("must have 1 to {} numbers: one item without the batch dimension, e.g. [16]", kShapeDimensionsMax));
   }
   std::int64_t elements = 1;
   for (const std::int64_t dimension : input.shape) {
     if (dimension < 1 || dimension > kShapeElementsMax) return;  // `get` has failed and noted it
     elements *= dimension;
-    if (elements > kShapeElementsMax) return table.fail("shape", fmt::format("has more than {} elements", kShapeElementsMax));
+    if (elements > kShapeElementsMax) return refuse(table, "shape", fmt::format("has more than {} elements", kShapeElementsMax));
   }
   refuse_keys(table, {"resize", "shorter", "interpolation", "channels", "mean", "scale"},
               "is for models of images (with `size`), this one takes numbers (`shape`)");
   std::int64_t columns = 0;
   table.get("columns", columns, 0, kShapeElementsMax);
   if (columns != 0 && columns != elements) {
-    table.fail("columns", fmt::format("is {}, but one item of this shape is {} numbers", columns, elements));
+    refuse(table, "columns", fmt::format("is {}, but one item of this shape is {} numbers", columns, elements));
   }
   input.columns = static_cast<std::uint32_t>(columns);
 }
@@ -137,9 +142,9 @@ void read_input(TomlTable& table, ModelSpec::Input& input) {
   table.get("name", input.name);
   const bool image = table.has("size");
   const bool numbers = table.has("shape");
-  if (image && numbers) return table.fail("shape", "and `size` exclude each other: size is for images, shape for numbers");
+  if (image && numbers) return refuse(table, "shape", "and size exclude each other: size is for images, shape for numbers");
   if (numbers) return read_numbers_input(table, input);
-  if (!image) return table.fail("size", "is missing: give size = [width, height] for images, or shape = [...] for numbers");
+  if (!image) return refuse(table, "size", "is missing: give size = [width, height] for images, or shape = [...] for numbers");
   read_image_input(table, input);
 }
 
@@ -147,9 +152,10 @@ void read_output(TomlTable& table, ModelSpec::Output& output) {
   table.get("name", output.name);
   std::string kind = "classify";
   table.get("kind", kind);
-  if (kind == "sequence") return table.fail("kind", "\"sequence\" is not supported by this version; use \"classify\" or \"tensor\"");
+  if (kind == "sequence")
+    return refuse(table, "kind", "\"sequence\" is not supported by this version; use \"classify\" or \"tensor\"");
   if (kind != "classify" && kind != "tensor") {
-    return table.fail("kind", fmt::format("\"{}\" is not one of \"classify\", \"tensor\"", kind));
+    return refuse(table, "kind", fmt::format("is \"{}\", not one of \"classify\", \"tensor\"", kind));
   }
   if (kind == "tensor") {
     output.kind = OutputKind::tensor;
@@ -157,7 +163,7 @@ void read_output(TomlTable& table, ModelSpec::Output& output) {
   }
   table.get("labels", output.labels);
   if (output.labels.find('/') != std::string::npos || output.labels == "." || output.labels == "..") {
-    table.fail("labels", "must be the name of a file beside the spec, without a folder");
+    refuse(table, "labels", "must be the name of a file beside the spec, without a folder");
   }
   table.get("softmax", output.softmax);
   std::int64_t top = output.top;
@@ -168,7 +174,8 @@ void read_output(TomlTable& table, ModelSpec::Output& output) {
 void read_engine(TomlTable& table, ModelSpec& spec) {
   std::string kind = "dnn";
   table.get("kind", kind);
-  if (kind != "dnn" && kind != "nothing") return table.fail("kind", fmt::format("\"{}\" is not one of \"dnn\", \"nothing\"", kind));
+  if (kind != "dnn" && kind != "nothing")
+    return refuse(table, "kind", fmt::format("is \"{}\", not one of \"dnn\", \"nothing\"", kind));
   spec.nothing = kind == "nothing";
   if (!spec.nothing) return refuse_keys(table, {"nothing_us"}, "is for kind = \"nothing\" only");
   std::int64_t us = 0;
@@ -207,7 +214,8 @@ std::string quoted(const std::string& text) {
 
 Result<ModelSpec> parse_model_spec(std::string_view toml, const std::string& source_name) {
   if (toml.size() > kSpecBytesMax) {
-    return Error{Errc::too_large, fmt::format("{}: a model spec has at most {} bytes, this has {}", source_name, kSpecBytesMax, toml.size())};
+    return Error{Errc::too_large,
+                 fmt::format("{}: a model spec has at most {} bytes, this has {}", source_name, kSpecBytesMax, toml.size())};
   }
   auto root = TomlTable::parse(toml, source_name);
   if (!root) return root.error();
@@ -217,7 +225,8 @@ Result<ModelSpec> parse_model_spec(std::string_view toml, const std::string& sou
   if (input) {
     read_input(*input, spec.input);
   } else if (!spec.nothing) {
-    root->fail("input", "is missing: a spec starts with [input] and size = [width, height] (images) or shape = [...] (numbers)");
+    refuse(*root, "input",
+           "is missing: a spec starts with [input] and size = [width, height] (images) or shape = [...] (numbers)");
   }
   if (auto output = root->table("output")) read_output(*output, spec.output);
   if (const Status status = root->finish(); !status) return status.error();

@@ -25,15 +25,16 @@ void BlockCache::read(const PlacedBlock& block, bool keep_it, Done done) {
 }
 
 void BlockCache::ask_anew(const PlacedBlock& block, const Error& why) {
-  relocate_(block.path, block.version, block.index, [weak = weak_from_this(), id = block.block.id, why](const Result<BlockRef>& place) {
-    const auto self = weak.lock();
-    if (!self) return;
-    if (!place) return self->deliver(id, annotate(place.error(), why.detail + "; its present place is not known"));
-    if (place->id != id) return self->deliver(id, why);
-    self->blocks_.read(*place, [weak, id](const Result<Payload>& bytes) {
-      if (const auto again = weak.lock()) again->deliver(id, bytes);
-    });
-  });
+  relocate_(block.path, block.version, block.index,
+            [weak = weak_from_this(), id = block.block.id, why](const Result<BlockRef>& place) {
+              const auto self = weak.lock();
+              if (!self) return;
+              if (!place) return self->deliver(id, annotate(place.error(), why.detail + "; its present place is not known"));
+              if (place->id != id) return self->deliver(id, why);
+              self->blocks_.read(*place, [weak, id](const Result<Payload>& bytes) {
+                if (const auto again = weak.lock()) again->deliver(id, bytes);
+              });
+            });
 }
 
 void BlockCache::deliver(BlockId id, const Result<Payload>& bytes) {

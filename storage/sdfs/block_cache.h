@@ -1,6 +1,7 @@
 #pragma once
-/// Reads blocks for a ManifestReader: requests for the same block are joined, blocks that will be wanted again are kept up to a bound
-/// (the least recently used goes first), and a block that none of its listed replicas has is looked for once at its present place.
+/// Reads blocks for a ManifestReader: requests for the same block are joined, blocks that will be wanted again are kept up to a
+/// bound (the least recently used goes first), and a block that none of its listed replicas has is looked for once at its present
+/// place.
 
 #include <cstdint>
 #include <functional>
@@ -51,8 +52,8 @@ class BlockCache : public std::enable_shared_from_this<BlockCache> {
   std::size_t bytes_max_;
   std::size_t bytes_ = 0;
   std::map<BlockId, Kept> kept_;
-  std::list<BlockId> uses_;          ///< most recently used first
-  std::map<BlockId, Wait> waits_;    ///< being read
+  std::list<BlockId> uses_;        ///< most recently used first
+  std::map<BlockId, Wait> waits_;  ///< being read
 };
 
 }  // namespace idunno

@@ -1,4 +1,5 @@
-/// Which nodes a block goes to and comes from, and what happens when one of them fails. The moving itself is in block_transfer.cc.
+/// Which nodes a block goes to and comes from, and what happens when one of them fails. The moving itself is in
+/// block_transfer.cc.
 
 #include <algorithm>
 #include <deque>
@@ -67,9 +68,9 @@ struct WriteOperation {
   NewBlock block;
   std::function<void(Result<BlockRef>)> done;
   std::size_t cost = 0;
-  std::uint64_t generation = 0;      ///< of the placement that `order` follows
+  std::uint64_t generation = 0;  ///< of the placement that `order` follows
   std::vector<NodeId> order;
-  std::size_t next = 0;              ///< in `order`
+  std::size_t next = 0;  ///< in `order`
   std::size_t wanted = 0;
   std::size_t under_way = 0;
   std::vector<NodeId> tried;
@@ -87,7 +88,9 @@ struct ReadOperation {
   Failures failures;
 };
 
-bool contains(const std::vector<NodeId>& nodes, NodeId node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
+bool contains(const std::vector<NodeId>& nodes, NodeId node) {
+  return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+}
 
 }  // namespace
 
@@ -107,14 +110,16 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
 
   void pump() {
     scheduled = false;
-    while (!waiting_writes.empty() && (write_bytes == 0 || write_bytes + waiting_writes.front()->cost <= options.bytes_in_flight_max)) {
+    while (!waiting_writes.empty() &&
+           (write_bytes == 0 || write_bytes + waiting_writes.front()->cost <= options.bytes_in_flight_max)) {
       const auto operation = std::move(waiting_writes.front());
       waiting_writes.pop_front();
       write_bytes += operation->cost;
       order_nodes(*operation);
       continue_write(operation);
     }
-    while (!waiting_reads.empty() && (read_bytes == 0 || read_bytes + waiting_reads.front()->cost <= options.bytes_in_flight_max)) {
+    while (!waiting_reads.empty() &&
+           (read_bytes == 0 || read_bytes + waiting_reads.front()->cost <= options.bytes_in_flight_max)) {
       const auto operation = std::move(waiting_reads.front());
       waiting_reads.pop_front();
       read_bytes += operation->cost;
@@ -165,8 +170,9 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
     if (op.wanted == 0) {
       return done(Error{Errc::unavailable, "write a block: no node takes blocks now; see `idunno status`"});
     }
-    done(Error{op.failures.write_code(), "write a block: " + std::to_string(op.stored.size()) + " of " + std::to_string(op.wanted) +
-                                             " copies are stored and no further node takes one (" + op.failures.text() + ")"});
+    done(Error{op.failures.write_code(), "write a block: " + std::to_string(op.stored.size()) + " of " +
+                                             std::to_string(op.wanted) + " copies are stored and no further node takes one (" +
+                                             op.failures.text() + ")"});
   }
 
   void copy_written(const std::shared_ptr<WriteOperation>& operation, NodeId node, const CopyOutcome& outcome) {
@@ -247,9 +253,10 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
   void mend(const BlockRef& block, NodeId node, const Payload& bytes) {
     if (mends >= kMendsMax) return;
     ++mends;
-    transfer->put(node, NewBlock{BlockKey{block.id, block.length, block.hash}, bytes}, [weak = weak_from_this()](const CopyOutcome&) {
-      if (const auto self = weak.lock()) --self->mends;
-    });
+    transfer->put(node, NewBlock{BlockKey{block.id, block.length, block.hash}, bytes},
+                  [weak = weak_from_this()](const CopyOutcome&) {
+                    if (const auto self = weak.lock()) --self->mends;
+                  });
     schedule();
   }
 
@@ -271,7 +278,7 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
   std::uint64_t generation = 0;
   std::deque<std::shared_ptr<WriteOperation>> waiting_writes;
   std::deque<std::shared_ptr<ReadOperation>> waiting_reads;
-  std::size_t write_bytes = 0;        ///< of what has been started
+  std::size_t write_bytes = 0;  ///< of what has been started
   std::size_t read_bytes = 0;
   std::size_t write_bytes_given = 0;  ///< those and what waits
   std::size_t read_bytes_given = 0;
@@ -321,7 +328,9 @@ void BlockClient::read(const BlockRef& block, std::function<void(Result<Payload>
   impl_->schedule();
 }
 
-void BlockClient::on_bad_copy(std::function<void(const BlockRef&, NodeId, BlockStatus)> handler) { impl_->bad_copy = std::move(handler); }
+void BlockClient::on_bad_copy(std::function<void(const BlockRef&, NodeId, BlockStatus)> handler) {
+  impl_->bad_copy = std::move(handler);
+}
 
 bool BlockClient::busy() const {
   const std::size_t most = impl_->options.bytes_in_flight_max;

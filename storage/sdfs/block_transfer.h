@@ -1,10 +1,11 @@
 #pragma once
-/// Moves single copies of blocks between this process and single nodes; which node, and what to do when one fails, is decided above
-/// (block_client.cc). At most `requests_per_node_max` requests of each kind are on their way to a node; what comes meanwhile gathers and
-/// goes together in the next one, so many small blocks share a message and a sync without anybody waiting for a timer.
+/// Moves single copies of blocks between this process and single nodes; which node, and what to do when one fails, is decided
+/// above (block_client.cc). At most `requests_per_node_max` requests of each kind are on their way to a node; what comes
+/// meanwhile gathers and goes together in the next one, so many small blocks share a message and a sync without anybody waiting
+/// for a timer.
 ///
-/// Belongs to the loop's thread. Callbacks run from the loop or from flush(), never from put() or get(), and not at all once the object
-/// is gone.
+/// Belongs to the loop's thread. Callbacks run from the loop or from flush(), never from put() or get(), and not at all once the
+/// object is gone.
 
 #include <deque>
 #include <functional>
@@ -26,8 +27,8 @@ inline constexpr std::size_t kRequestPayloadBytesMax = kDataMessageBytesMax - (6
 /// What became of one copy. `status` failed stands for everything that is not about the block itself; `error` then says what.
 struct CopyOutcome {
   BlockStatus status = BlockStatus::ok;
-  Error error;     ///< when status is not ok
-  Payload bytes;   ///< of a get that is ok: verified
+  Error error;    ///< when status is not ok
+  Payload bytes;  ///< of a get that is ok: verified
 };
 
 class BlockTransfer : public std::enable_shared_from_this<BlockTransfer> {

@@ -1,10 +1,11 @@
 #pragma once
 /// Reading and writing SDFS from any process: the CLI, and inside a node the worker that reads inputs and writes results.
 ///
-/// Two layers. `BlockClient` moves blocks between this process and the nodes' data services (parallel, bounded, verified, with fall-back to
-/// other replicas). `SdfsClient` adds the metadata calls to the coordinator. Both are callback-based on one EventLoop and belong to
-/// its thread; the CLI wraps them with EventLoop::run_until. All results are delivered exactly once, from the loop and never from within
-/// the call that asks; when the object is destroyed first, callbacks of what is under way are not called any more.
+/// Two layers. `BlockClient` moves blocks between this process and the nodes' data services (parallel, bounded, verified, with
+/// fall-back to other replicas). `SdfsClient` adds the metadata calls to the coordinator. Both are callback-based on one
+/// EventLoop and belong to its thread; the CLI wraps them with EventLoop::run_until. All results are delivered exactly once, from
+/// the loop and never from within the call that asks; when the object is destroyed first, callbacks of what is under way are not
+/// called any more.
 
 #include <cstdint>
 #include <functional>
@@ -21,7 +22,8 @@
 
 namespace idunno {
 
-/// Finds the coordinator, follows not_leader, retries on no_coordinator/unavailable/timeout with the same request id until `timeout`.
+/// Finds the coordinator, follows not_leader, retries on no_coordinator/unavailable/timeout with the same request id until
+/// `timeout`.
 class MetadataClient {
  public:
   MetadataClient(EventLoop& loop, RpcClient& rpc, std::vector<NodeId> nodes, Duration timeout);
@@ -31,26 +33,30 @@ class MetadataClient {
   void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done, RequestId chosen = {}) {
     // A caller that chooses the id gets the answer of an earlier call with that id (`submit --id`).
     const RequestId id = chosen ? chosen : rpc().fresh_request_id();
-    start([this, request, id](NodeId node, Duration timeout, AttemptDone attempt_done,
-                              std::shared_ptr<Result<typename Req::Reply>> out) {
-      rpc().call(node, Service::rpc, request, {}, RpcClient::CallOptions{timeout, id, {}},
-                 std::function<void(Result<RpcReply<typename Req::Reply>>, NodeId)>(
-                     [attempt_done = std::move(attempt_done), out](Result<RpcReply<typename Req::Reply>> answer, NodeId leader) {
-                       if (answer) {
-                         *out = std::move(answer->body);
-                         attempt_done(Status{}, {});
-                       } else {
-                         attempt_done(answer.error(), leader);
-                       }
-                     }));
-    }, std::make_shared<Result<typename Req::Reply>>(Error{Errc::internal, "no answer"}), std::move(done));
+    start(
+        [this, request, id](NodeId node, Duration timeout, AttemptDone attempt_done,
+                            std::shared_ptr<Result<typename Req::Reply>> out) {
+          rpc().call(
+              node, Service::rpc, request, {}, RpcClient::CallOptions{timeout, id, {}},
+              std::function<void(Result<RpcReply<typename Req::Reply>>, NodeId)>(
+                  [attempt_done = std::move(attempt_done), out](Result<RpcReply<typename Req::Reply>> answer, NodeId leader) {
+                    if (answer) {
+                      *out = std::move(answer->body);
+                      attempt_done(Status{}, {});
+                    } else {
+                      attempt_done(answer.error(), leader);
+                    }
+                  }));
+        },
+        std::make_shared<Result<typename Req::Reply>>(Error{Errc::internal, "no answer"}), std::move(done));
   }
 
   /// Blocks the calling thread, running the loop meanwhile: for the CLI.
   template <class Req>
   [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request, RequestId chosen = {}) {
     auto out = std::make_shared<std::optional<Result<typename Req::Reply>>>();
-    call<Req>(request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); }, chosen);
+    call<Req>(
+        request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); }, chosen);
     run_until([out] { return out->has_value(); });
     if (!*out) return Error{Errc::timeout, "no answer in time"};
     return std::move(**out);
@@ -70,18 +76,22 @@ class MetadataClient {
 
   template <class Attempt, class Out, class Done>
   void start(Attempt attempt, std::shared_ptr<Out> out, Done done) {
-    start_attempts([attempt = std::move(attempt), out](NodeId node, Duration timeout, AttemptDone attempt_done) {
-      attempt(node, timeout, std::move(attempt_done), out);
-    }, [out, done = std::move(done)](Status status) {
-      if (status) done(std::move(*out));
-      else done(status.error());
-    });
+    start_attempts(
+        [attempt = std::move(attempt), out](NodeId node, Duration timeout, AttemptDone attempt_done) {
+          attempt(node, timeout, std::move(attempt_done), out);
+        },
+        [out, done = std::move(done)](Status status) {
+          if (status)
+            done(std::move(*out));
+          else
+            done(status.error());
+        });
   }
 };
 
 /// A block to be written.
 struct NewBlock {
-  BlockKey key;      ///< id from BlockIdSource, length and hash of `bytes`
+  BlockKey key;  ///< id from BlockIdSource, length and hash of `bytes`
   Payload bytes;
 };
 
@@ -116,8 +126,8 @@ class BlockClient {
   /// Where writes go; replaced whenever the membership changes.
   void set_placement(std::vector<PlacementNode> nodes, std::uint32_t replication);
 
-  /// Writes one block to its rendezvous nodes; another node takes the place of one that fails. Done when min(replication, live nodes)
-  /// copies are synced; the ref names them. Error unavailable/full when fewer nodes than that take it.
+  /// Writes one block to its rendezvous nodes; another node takes the place of one that fails. Done when min(replication, live
+  /// nodes) copies are synced; the ref names them. Error unavailable/full when fewer nodes than that take it.
   void write(NewBlock block, std::function<void(Result<BlockRef>)> done);
 
   /// Reads one block: own node first, then the replicas; verified. A replica that answers damaged or missing is mended afterwards
@@ -149,18 +159,20 @@ class SdfsClient {
     std::string local_path;
     std::string sdfs_path;
   };
-  /// Streams local files; many small ones share requests and log entries. Bounded memory whatever the sizes. All files of one call whose
-  /// metadata fit one request become visible together. `progress` is called between blocks. Returns the versions made, in the order of
-  /// `items`, without blocks. What cannot be read is refused before anything is written.
-  [[nodiscard]] Result<std::vector<FileVersion>> put(const std::vector<PutItem>& items, const std::function<void(const TransferProgress&)>& progress);
+  /// Streams local files; many small ones share requests and log entries. Bounded memory whatever the sizes. All files of one
+  /// call whose metadata fit one request become visible together. `progress` is called between blocks. Returns the versions made,
+  /// in the order of `items`, without blocks. What cannot be read is refused before anything is written.
+  [[nodiscard]] Result<std::vector<FileVersion>> put(const std::vector<PutItem>& items,
+                                                     const std::function<void(const TransferProgress&)>& progress);
   /// One file from memory, with the caller's block borders (manifests): block i = pieces[i], each at most kBlockBytesMax.
   [[nodiscard]] Result<FileVersion> put_pieces(const std::string& sdfs_path, std::vector<Bytes> pieces);
 
   /// Streams a file in order, block by block, several in flight; `sink` gets verified bytes. Version 0 = newest.
   [[nodiscard]] Status get(const std::string& sdfs_path, std::uint32_t version, const std::function<Status(ByteView)>& sink);
-  /// Many files at once into a folder (get -r): parallel over files and blocks; each file appears under its final name only when complete.
+  /// Many files at once into a folder (get -r): parallel over files and blocks; each file appears under its final name only when
+  /// complete.
   struct GetItem {
-    FileVersion file;        ///< with all its blocks, or with none: they are fetched
+    FileVersion file;  ///< with all its blocks, or with none: they are fetched
     std::string local_path;
   };
   [[nodiscard]] Status get_files(const std::vector<GetItem>& items, const std::function<void(const TransferProgress&)>& progress);

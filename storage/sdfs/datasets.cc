@@ -21,7 +21,9 @@ struct Wrapping {
 };
 constexpr Wrapping kWrappings[] = {
     {"\x1F\x8B", 2, "gzip", "decompress it first: gunzip "},
-    {"\xFD" "7zXZ", 5, "xz", "decompress it first: unxz "},
+    {"\xFD"
+     "7zXZ",
+     5, "xz", "decompress it first: unxz "},
     {"BZh", 3, "bzip2", "decompress it first: bunzip2 "},
     {"\x28\xB5\x2F\xFD", 4, "zstd", "decompress it first: unzstd "},
     {"PK\x03\x04", 4, "zip", "unpack it first and put the folder: unzip "},
@@ -32,8 +34,8 @@ std::string base_name(const std::string& path) { return path.substr(path.rfind('
 Status refuse_compressed(const std::string& path, ByteView head) {
   for (const Wrapping& wrapping : kWrappings) {
     if (head.substr(0, wrapping.length) != ByteView(wrapping.magic, wrapping.length)) continue;
-    return Error{Errc::invalid, "the data set '" + path + "' is compressed (" + wrapping.what + "): " + wrapping.advice + base_name(path) +
-                                    ", then put it again"};
+    return Error{Errc::invalid, "the data set '" + path + "' is compressed (" + wrapping.what + "): " + wrapping.advice +
+                                    base_name(path) + ", then put it again"};
   }
   return {};
 }
@@ -53,8 +55,9 @@ Result<DatasetIndex> index_container(SdfsClient& sdfs, FileVersion file) {
     index.files.push_back(source.file());
     return index;
   }
-  return Error{Errc::invalid, "the data set '" + index.path +
-                                  "' is of no known format: name a folder of .jpg, .jpeg and .png files, or one .tar, IDX or .csv file"};
+  return Error{Errc::invalid,
+               "the data set '" + index.path +
+                   "' is of no known format: name a folder of .jpg, .jpeg and .png files, or one .tar, IDX or .csv file"};
 }
 
 /// Puts together one chunk: its items with the blocks they need, each block once.
@@ -85,7 +88,8 @@ class ChunkBuilder {
       const std::uint64_t skip = at - starts_[block];
       const std::uint64_t take = std::min(end - at, file.blocks[block].length - skip);
       if (take == 0) continue;
-      item.extents.push_back(Extent{number_of(chunk, from.file, block), static_cast<std::uint32_t>(skip), static_cast<std::uint32_t>(take)});
+      item.extents.push_back(
+          Extent{number_of(chunk, from.file, block), static_cast<std::uint32_t>(skip), static_cast<std::uint32_t>(take)});
       at += take;
     }
     return item;

@@ -1,6 +1,7 @@
 #pragma once
-/// What a data set is made of. At submit the client indexes the SDFS path: a folder of images, or one container file (tar of images, IDX,
-/// CSV). A new format is one file with one `DatasetFormat`. Items are sorted by name (folders, tar) or keep file order (IDX, CSV).
+/// What a data set is made of. At submit the client indexes the SDFS path: a folder of images, or one container file (tar of
+/// images, IDX, CSV). A new format is one file with one `DatasetFormat`. Items are sorted by name (folders, tar) or keep file
+/// order (IDX, CSV).
 
 #include <cstdint>
 #include <functional>
@@ -17,18 +18,18 @@ namespace idunno {
 
 struct DatasetItem {
   std::string query;
-  std::uint64_t offset = 0;   ///< in its file
+  std::uint64_t offset = 0;  ///< in its file
   std::uint64_t length = 0;
-  std::uint32_t file = 0;     ///< index into DatasetIndex::files
+  std::uint32_t file = 0;  ///< index into DatasetIndex::files
 };
 
 struct DatasetIndex {
   std::string path;
-  std::string format;                    ///< "images", "tar", "idx", "csv"
+  std::string format;  ///< "images", "tar", "idx", "csv"
   ItemKind kind = ItemKind::image;
   std::vector<std::uint32_t> item_shape;
-  std::vector<FileVersion> files;        ///< with blocks
-  std::vector<DatasetItem> items;        ///< in query order
+  std::vector<FileVersion> files;  ///< with blocks
+  std::vector<DatasetItem> items;  ///< in query order
 };
 
 /// Sequential bytes of a container while it is indexed; bounded memory.
@@ -52,7 +53,8 @@ class DatasetFormat {
 
 [[nodiscard]] const std::vector<std::unique_ptr<DatasetFormat>>& dataset_formats();
 
-/// Indexes what lies at `path`. invalid with what to do when the folder is empty, holds no images, or the file is of no known format.
+/// Indexes what lies at `path`. invalid with what to do when the folder is empty, holds no images, or the file is of no known
+/// format.
 [[nodiscard]] Result<DatasetIndex> index_dataset(SdfsClient& sdfs, const std::string& path);
 
 /// The manifest's blocks, ready for SdfsClient::put_pieces; sets `items_per_chunk`.

@@ -44,7 +44,7 @@ class CsvFormat : public DatasetFormat {
 
   Status index(ByteSource& source, const std::string& path, DatasetIndex& out) const override {
     out.kind = ItemKind::numbers;
-    std::uint64_t number = 0;    // of the line, from 1
+    std::uint64_t number = 0;  // of the line, from 1
     bool first_row = true;
     std::string line;
     std::uint64_t line_start = 0;
@@ -70,7 +70,8 @@ class CsvFormat : public DatasetFormat {
         const std::size_t newline = rest.find('\n');
         line += rest.substr(0, newline);
         if (line.size() > kLineBytesMax) {
-          return Error{Errc::invalid, "the CSV file '" + path + "' has a line of more than 1 MiB: line " + std::to_string(number + 1)};
+          return Error{Errc::invalid,
+                       "the CSV file '" + path + "' has a line of more than 1 MiB: line " + std::to_string(number + 1)};
         }
         if (newline == std::string_view::npos) break;
         if (auto status = end_line(); !status) return status;

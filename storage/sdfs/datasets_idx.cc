@@ -1,5 +1,5 @@
-/// IDX files of MNIST: big-endian magic 0x00000803 (unsigned bytes, 3 dimensions), number of images, rows, columns, then the pixels
-/// (http://yann.lecun.com/exdb/mnist).
+/// IDX files of MNIST: big-endian magic 0x00000803 (unsigned bytes, 3 dimensions), number of images, rows, columns, then the
+/// pixels (http://yann.lecun.com/exdb/mnist).
 
 #include "storage/sdfs/dataset_formats.h"
 

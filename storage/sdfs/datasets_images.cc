@@ -28,7 +28,8 @@ bool has_image_name(std::string_view path) {
 Status index_images(std::vector<FileVersion> files, DatasetIndex& out) {
   std::erase_if(files, [](const FileVersion& file) { return file.open || !has_image_name(file.path); });
   if (files.empty()) {
-    return Error{Errc::invalid, "the data set '" + out.path + "' holds no JPEG or PNG images (.jpg, .jpeg, .png): put some there with `idunno fs put -r`"};
+    return Error{Errc::invalid, "the data set '" + out.path +
+                                    "' holds no JPEG or PNG images (.jpg, .jpeg, .png): put some there with `idunno fs put -r`"};
   }
   if (files.size() > kDatasetItemsMax) return Error{Errc::too_large, "the data set '" + out.path + "' has too many images"};
   std::sort(files.begin(), files.end(), [](const FileVersion& a, const FileVersion& b) { return a.path < b.path; });

@@ -1,5 +1,5 @@
-/// An uncompressed tar file of images, read with libarchive. Only the headers are read: the data of a member is skipped, and where it lies
-/// is what libarchive has consumed when it hands out the member's header.
+/// An uncompressed tar file of images, read with libarchive. Only the headers are read: the data of a member is skipped, and
+/// where it lies is what libarchive has consumed when it hands out the member's header.
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -98,7 +98,8 @@ class TarFormat : public DatasetFormat {
   }
 
  private:
-  static Status add_member(archive_entry* entry, std::uint64_t offset, std::uint64_t file_size, const std::string& path, DatasetIndex& out) {
+  static Status add_member(archive_entry* entry, std::uint64_t offset, std::uint64_t file_size, const std::string& path,
+                           DatasetIndex& out) {
     const std::string member = member_name(entry);
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr) return {};
     const auto size = static_cast<std::uint64_t>(std::max<la_int64_t>(archive_entry_size(entry), 0));
@@ -107,7 +108,8 @@ class TarFormat : public DatasetFormat {
     }
     if (!has_image_name(member)) return {};
     if (archive_entry_sparse_count(entry) > 0) {
-      return Error{Errc::invalid, "the tar file '" + path + "' stores '" + member + "' as a sparse file: make it anew without --sparse"};
+      return Error{Errc::invalid,
+                   "the tar file '" + path + "' stores '" + member + "' as a sparse file: make it anew without --sparse"};
     }
     if (auto status = check_path("/" + member); !status) {
       return Error{Errc::invalid, "the tar file '" + path + "' has a member with an unusable name: " + status.error().detail};

@@ -37,7 +37,8 @@ Error system_error(const std::string& doing, const std::string& path) {
 }
 
 Error not_regular(const std::string& path, mode_t mode) {
-  if (S_ISDIR(mode)) return Error{Errc::invalid, "read '" + path + "': it is a directory; use -r to put it with all that is in it"};
+  if (S_ISDIR(mode))
+    return Error{Errc::invalid, "read '" + path + "': it is a directory; use -r to put it with all that is in it"};
   return Error{Errc::invalid, "read '" + path + "': it is not a regular file"};
 }
 
@@ -96,7 +97,8 @@ Result<Payload> LocalFileReader::next(std::size_t length) {
     const ssize_t got = ::pread(fd_, buffer.get() + have, length - have, static_cast<off_t>(offset_ + have));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return system_error("read", path_);
-    if (got == 0) return Error{Errc::conflict, "read '" + path_ + "': it became shorter meanwhile; put it again when nobody writes it"};
+    if (got == 0)
+      return Error{Errc::conflict, "read '" + path_ + "': it became shorter meanwhile; put it again when nobody writes it"};
     have += static_cast<std::size_t>(got);
   }
   offset_ += length;

@@ -1,6 +1,6 @@
 #pragma once
-/// Files of the machine the client runs on: reading them in pieces straight into payloads, and writing them under temporary names that
-/// become the real ones only when everything is there. No exceptions leave this file; errors name the file and say why.
+/// Files of the machine the client runs on: reading them in pieces straight into payloads, and writing them under temporary names
+/// that become the real ones only when everything is there. No exceptions leave this file; errors name the file and say why.
 
 #include <cstdint>
 #include <set>
@@ -36,8 +36,8 @@ class LocalFileReader {
   std::uint64_t offset_ = 0;
 };
 
-/// Files that appear together or not at all: written beside their final places and renamed by finish(). Whatever was not finished, folders
-/// made on the way included, is removed by the destructor.
+/// Files that appear together or not at all: written beside their final places and renamed by finish(). Whatever was not
+/// finished, folders made on the way included, is removed by the destructor.
 class LocalFileBatch {
  public:
   LocalFileBatch() = default;

@@ -18,7 +18,8 @@ using ChunkPtr = std::shared_ptr<const ManifestChunk>;
 /// A chunk comes from the cluster's own disks, but what indexes memory is checked all the same.
 Status check_chunk(const ManifestChunk& chunk) {
   const std::size_t blocks = chunk.blocks.size();
-  const bool aligned = chunk.block_files.size() == blocks && chunk.block_versions.size() == blocks && chunk.block_indexes.size() == blocks;
+  const bool aligned =
+      chunk.block_files.size() == blocks && chunk.block_versions.size() == blocks && chunk.block_indexes.size() == blocks;
   if (!aligned) return Error{Errc::damaged, "the lists of the chunk do not match"};
   for (const ManifestItem& item : chunk.items) {
     for (const Extent& extent : item.extents) {
@@ -182,12 +183,13 @@ struct ManifestReader::Impl : std::enable_shared_from_this<ManifestReader::Impl>
   std::size_t under_way = 0;
 };
 
-ManifestReader::ManifestReader(EventLoop& loop, BlockClient& blocks, FileVersion manifest, std::uint32_t items_per_chunk, Relocate relocate,
-                               Options options)
+ManifestReader::ManifestReader(EventLoop& loop, BlockClient& blocks, FileVersion manifest, std::uint32_t items_per_chunk,
+                               Relocate relocate, Options options)
     : impl_(std::make_shared<Impl>(loop, blocks, std::move(manifest), items_per_chunk, std::move(relocate), options)) {}
 ManifestReader::~ManifestReader() = default;
 
-void ManifestReader::fetch_batch(std::uint64_t first_query, std::uint32_t count, std::function<void(Result<std::vector<BatchItem>>)> done) {
+void ManifestReader::fetch_batch(std::uint64_t first_query, std::uint32_t count,
+                                 std::function<void(Result<std::vector<BatchItem>>)> done) {
   auto batch = std::make_shared<Batch>();
   batch->first = first_query;
   batch->count = count;

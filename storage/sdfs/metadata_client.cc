@@ -41,14 +41,14 @@ struct MetadataClient::Impl : std::enable_shared_from_this<MetadataClient::Impl>
     Attempt attempt;
     std::function<void(Status)> finished;
     Time deadline;
-    std::vector<NodeId> to_ask;     ///< of this round, the next one last
-    NodeId asked;                   ///< the attempt under way
-    NodeId named_leader;            ///< by the last not_leader
+    std::vector<NodeId> to_ask;  ///< of this round, the next one last
+    NodeId asked;                ///< the attempt under way
+    NodeId named_leader;         ///< by the last not_leader
     std::uint32_t hops_left = kLeaderHopsMax;
     std::uint64_t attempt_number = 0;
     Duration pause = kPauseFirst;
     bool anyone_answered = false;
-    bool leader_was_silent = false; ///< the named leader did not answer in time
+    bool leader_was_silent = false;  ///< the named leader did not answer in time
     std::map<NodeId, std::string> failures;
   };
 
@@ -123,7 +123,8 @@ struct MetadataClient::Impl : std::enable_shared_from_this<MetadataClient::Impl>
     std::string why;
     if (!call.failures.empty()) why = " (" + to_string(call.failures.begin()->first) + ": " + call.failures.begin()->second + ")";
     if (call.anyone_answered && call.leader_was_silent) {
-      return finish(call, Error{Errc::timeout, "the coordinator " + to_string(call.named_leader) + " did not answer in time" + why});
+      return finish(call,
+                    Error{Errc::timeout, "the coordinator " + to_string(call.named_leader) + " did not answer in time" + why});
     }
     finish(call, Error{Errc::no_coordinator, "no coordinator reachable: tried " + (tried.empty() ? "no nodes" : tried) + why +
                                                  "; check that the cluster is up and that this key is admitted"});
@@ -154,7 +155,8 @@ void MetadataClient::run_until(const std::function<bool()>& done) {
   (void)impl_->loop.run_until(done, monotonic_now() + impl_->timeout + kWaitSlack);
 }
 
-void MetadataClient::start_attempts(std::function<void(NodeId, Duration, AttemptDone)> attempt, std::function<void(Status)> finished) {
+void MetadataClient::start_attempts(std::function<void(NodeId, Duration, AttemptDone)> attempt,
+                                    std::function<void(Status)> finished) {
   auto call = std::make_shared<Impl::Call>();
   call->attempt = std::move(attempt);
   call->finished = std::move(finished);

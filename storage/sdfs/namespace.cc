@@ -15,7 +15,8 @@ bool distinct(std::vector<NodeId> nodes) {
 
 Status check_replicas(const std::vector<NodeId>& replicas, std::size_t most, const std::string& path) {
   if (replicas.empty()) return Error{Errc::invalid, "a block of '" + path + "' names no replicas"};
-  if (replicas.size() > most) return Error{Errc::invalid, "a block of '" + path + "' names more than " + std::to_string(most) + " replicas"};
+  if (replicas.size() > most)
+    return Error{Errc::invalid, "a block of '" + path + "' names more than " + std::to_string(most) + " replicas"};
   if (!distinct(replicas)) return Error{Errc::invalid, "a block of '" + path + "' names a replica twice"};
   if (std::find(replicas.begin(), replicas.end(), NodeId{}) != replicas.end()) {
     return Error{Errc::invalid, "a block of '" + path + "' names node 0 as a replica"};
@@ -98,7 +99,8 @@ class Namespace::CommitCheck {
     const auto progress = find_upload(part.upload);
     if (!progress) {
       if (part.first_block != 0) {
-        return Error{Errc::conflict, "the earlier parts of '" + part.path + "' are gone (too many uploads at once): put it again"};
+        return Error{Errc::conflict,
+                     "the earlier parts of '" + part.path + "' are gone (too many uploads at once): put it again"};
       }
     } else if (progress->path != part.path || progress->blocks != part.first_block) {
       return Error{Errc::invalid, "the parts of '" + part.path + "' do not follow one another: put it again"};
@@ -106,8 +108,10 @@ class Namespace::CommitCheck {
     if (part.upload == 0) return {};
     if (part.more) {
       uploads_[part.upload] = Progress{part.path, part.first_block + part.blocks.size()};
-      const auto begun = std::count_if(uploads_.begin(), uploads_.end(), [](const auto& upload) { return upload.second.has_value(); });
-      if (static_cast<std::size_t>(begun) > kUploadsMax) return Error{Errc::too_large, "more than " + std::to_string(kUploadsMax) + " uploads in one request"};
+      const auto begun =
+          std::count_if(uploads_.begin(), uploads_.end(), [](const auto& upload) { return upload.second.has_value(); });
+      if (static_cast<std::size_t>(begun) > kUploadsMax)
+        return Error{Errc::too_large, "more than " + std::to_string(kUploadsMax) + " uploads in one request"};
     } else {
       uploads_[part.upload] = std::nullopt;
     }
@@ -142,10 +146,11 @@ class Namespace::CommitCheck {
   std::map<std::uint64_t, std::optional<Progress>> uploads_;  ///< empty: completed within this commit
 };
 
-Result<std::vector<std::uint32_t>> Namespace::commit(const std::vector<FsFilePart>& parts, WallMs now, const std::set<std::string>& pinned,
-                                                     FreedBlocks& freed) {
+Result<std::vector<std::uint32_t>> Namespace::commit(const std::vector<FsFilePart>& parts, WallMs now,
+                                                     const std::set<std::string>& pinned, FreedBlocks& freed) {
   if (parts.size() > kFilesPerRequestMax) {
-    return Error{Errc::too_large, "a commit of " + std::to_string(parts.size()) + " files: at most " + std::to_string(kFilesPerRequestMax)};
+    return Error{Errc::too_large,
+                 "a commit of " + std::to_string(parts.size()) + " files: at most " + std::to_string(kFilesPerRequestMax)};
   }
   CommitCheck check(*this);
   for (const FsFilePart& part : parts) {
@@ -182,7 +187,8 @@ Result<FsRemoveReply> Namespace::remove(const std::vector<std::string>& paths, b
     auto it = paths_.lower_bound(prefix);
     const auto below = [&] { return it != paths_.end() && it->first.compare(0, prefix.size(), prefix) == 0; };
     if (path.empty() || !below()) return Error{Errc::not_found, "remove '" + path + "': no such file or folder in SDFS"};
-    if (!recursive) return Error{Errc::invalid, "remove '" + path + "': it is a folder; use -r to remove it with all that is in it"};
+    if (!recursive)
+      return Error{Errc::invalid, "remove '" + path + "': it is a folder; use -r to remove it with all that is in it"};
     for (; below(); ++it) doomed.insert(doomed.end(), it->first);
   }
   for (const std::string& path : doomed) {
@@ -245,7 +251,8 @@ std::uint32_t Namespace::move_replicas(const std::vector<ReplicaMove>& moves) {
     const auto it = index_.find(move.id);
     if (it == index_.end()) continue;
     const FileVersion& file = versions_.at(it->second.file);
-    const bool there = file.version != 0 && file.path == move.path && file.version == move.version && it->second.index == move.block_index;
+    const bool there =
+        file.version != 0 && file.path == move.path && file.version == move.version && it->second.index == move.block_index;
     if (!there || file.blocks[it->second.index].replicas == move.replicas) continue;
     set_replicas(it->second, move.replicas);
     ++changed;

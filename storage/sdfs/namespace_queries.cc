@@ -40,7 +40,8 @@ Result<Cursor> parse_cursor(const std::string& text) {
     if (c < '0' || c > '9') return Error{Errc::invalid, "the page cursor is malformed"};
     version = version * 10 + static_cast<std::uint64_t>(c - '0');
   }
-  if (version == 0 || version > std::numeric_limits<std::uint32_t>::max()) return Error{Errc::invalid, "the page cursor is malformed"};
+  if (version == 0 || version > std::numeric_limits<std::uint32_t>::max())
+    return Error{Errc::invalid, "the page cursor is malformed"};
   return Cursor{text.substr(0, split), static_cast<std::uint32_t>(version)};
 }
 
@@ -150,8 +151,8 @@ Result<FsStatReply> Namespace::stat(const FsStatRequest& request) const {
     }
     const FileVersion* newest = find(request.path);
     if (newest == nullptr) return Error{Errc::not_found, "'" + request.path + "': no such file or folder in SDFS"};
-    return Error{Errc::not_found, "'" + request.path + "' has no version " + std::to_string(request.version) + "; the newest is " +
-                                      std::to_string(newest->version)};
+    return Error{Errc::not_found, "'" + request.path + "' has no version " + std::to_string(request.version) +
+                                      "; the newest is " + std::to_string(newest->version)};
   }
   FsStatReply reply;
   reply.file = without_blocks(*file);

@@ -1,6 +1,7 @@
-/// A Namespace as bytes, for the snapshot of the replicated state. A sequence of records, each its length (4 bytes, little endian) and
-/// one encoded struct: the head, then parts of versions in path and version order, then parts of uploads, the least recently fed first.
-/// Records are small whatever the files, so the codec's bounds hold for each. Equal namespaces have equal bytes.
+/// A Namespace as bytes, for the snapshot of the replicated state. A sequence of records, each its length (4 bytes, little
+/// endian) and one encoded struct: the head, then parts of versions in path and version order, then parts of uploads, the least
+/// recently fed first. Records are small whatever the files, so the codec's bounds hold for each. Equal namespaces have equal
+/// bytes.
 
 #include <algorithm>
 #include <tuple>
@@ -26,7 +27,7 @@ struct SnapshotHead {
 
 /// Some blocks of one version; the other members are the same in all parts of a version.
 struct SnapshotPart {
-  FileVersion file;                ///< with the blocks of this part; version 0: an upload
+  FileVersion file;  ///< with the blocks of this part; version 0: an upload
   std::uint64_t upload = 0;
   std::uint64_t first_block = 0;
   template <class Self>
@@ -35,7 +36,9 @@ struct SnapshotPart {
   }
 };
 
-Error bad_snapshot(const std::string& why) { return Error{Errc::damaged, "the snapshot of the SDFS namespace is damaged: " + why}; }
+Error bad_snapshot(const std::string& why) {
+  return Error{Errc::damaged, "the snapshot of the SDFS namespace is damaged: " + why};
+}
 
 void append_record(Bytes& out, const Bytes& record) {
   const auto length = static_cast<std::uint32_t>(record.size());
@@ -129,8 +132,10 @@ Status Namespace::restore_part(ByteView bytes) {
       uploads_[part->upload] = Upload{handle, next_fed_++};
     } else {
       const FileVersion* newest = find(file.path);
-      if (newest != nullptr && newest->version >= file.version) return bad_snapshot("versions of '" + file.path + "' are out of order");
-      if (newest == nullptr && (is_folder(file.path) || holds_file_above(file.path))) return bad_snapshot("'" + file.path + "' is file and folder");
+      if (newest != nullptr && newest->version >= file.version)
+        return bad_snapshot("versions of '" + file.path + "' are out of order");
+      if (newest == nullptr && (is_folder(file.path) || holds_file_above(file.path)))
+        return bad_snapshot("'" + file.path + "' is file and folder");
       const std::string path = file.path;
       handle = add_version(std::move(file));
       paths_[path].push_back(handle);

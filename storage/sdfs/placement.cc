@@ -17,8 +17,8 @@ std::uint64_t mix(std::uint64_t z) {
 
 constexpr unsigned kFractionBits = 24;
 
-/// -log2(h / 2^64) with kFractionBits binary places: exponentially distributed when h is uniform. Integers only, so that all machines
-/// and compilers agree on the order.
+/// -log2(h / 2^64) with kFractionBits binary places: exponentially distributed when h is uniform. Integers only, so that all
+/// machines and compilers agree on the order.
 std::uint64_t exponential(std::uint64_t h) {
   h |= 1U;  // log of 0 does not exist
   const auto leading_zeros = static_cast<unsigned>(__builtin_clzll(h));

@@ -43,7 +43,8 @@ Result<Bytes> SdfsByteSource::read(std::uint64_t offset, std::size_t length) {
     const auto block = static_cast<std::size_t>(after - starts_.begin()) - 1;
     const Answer answer = fetch(block);
     if (block == last_block_ + 1) {
-      for (std::size_t ahead = 1; ahead <= kBlocksAhead && block + ahead < file_.blocks.size(); ++ahead) (void)fetch(block + ahead);
+      for (std::size_t ahead = 1; ahead <= kBlocksAhead && block + ahead < file_.blocks.size(); ++ahead)
+        (void)fetch(block + ahead);
     }
     last_block_ = block;
     const auto there = [&] { return answer->has_value(); };

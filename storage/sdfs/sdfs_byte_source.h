@@ -1,6 +1,6 @@
 #pragma once
-/// A ByteSource over a file in SDFS: keeps the last few blocks, and fetches ahead when it is read from front to back. Runs the loop while
-/// it waits, so it belongs to a client's main flow, not to a callback.
+/// A ByteSource over a file in SDFS: keeps the last few blocks, and fetches ahead when it is read from front to back. Runs the
+/// loop while it waits, so it belongs to a client's main flow, not to a callback.
 
 #include <cstdint>
 #include <deque>
@@ -27,9 +27,9 @@ class SdfsByteSource : public ByteSource {
 
   SdfsClient& sdfs_;
   FileVersion file_;
-  std::vector<std::uint64_t> starts_;   ///< offset of each block
+  std::vector<std::uint64_t> starts_;  ///< offset of each block
   std::map<std::size_t, Answer> blocks_;
-  std::deque<std::size_t> order_;       ///< of fetching, the oldest first
+  std::deque<std::size_t> order_;  ///< of fetching, the oldest first
   std::size_t last_block_ = 0;
 };
 

@@ -14,7 +14,8 @@ SdfsClient::SdfsClient(MetadataClient& metadata, BlockClient& blocks, BlockIdSou
 Status SdfsClient::refresh_placement() {
   auto reply = metadata_.call_and_wait(PlacementRequest{});
   if (!reply) return annotate(reply.error(), "ask where blocks may go");
-  const bool any = std::any_of(reply->nodes.begin(), reply->nodes.end(), [](const PlacementNode& node) { return node.weight > 0; });
+  const bool any =
+      std::any_of(reply->nodes.begin(), reply->nodes.end(), [](const PlacementNode& node) { return node.weight > 0; });
   if (!any) {
     if (reply->nodes.empty()) return Error{Errc::unavailable, "no node is alive that could take blocks; see `idunno status`"};
     return Error{Errc::full, "the disks of all nodes are full; remove files (`idunno fs rm`) or add space"};

@@ -25,7 +25,8 @@ void wait(SdfsClient& sdfs, const std::function<bool()>& done) {
 }
 
 /// Asks where a block lies now. The replicas in a reference are hints: repair may have moved it since.
-Result<BlockRef> present_place(SdfsClient& sdfs, const std::string& path, std::uint32_t version, std::uint64_t index, const BlockRef& old) {
+Result<BlockRef> present_place(SdfsClient& sdfs, const std::string& path, std::uint32_t version, std::uint64_t index,
+                               const BlockRef& old) {
   FsStatRequest request;
   request.path = path;
   request.version = version;
@@ -40,7 +41,8 @@ Result<BlockRef> present_place(SdfsClient& sdfs, const std::string& path, std::u
 }
 
 /// Reads a block again at its present place and waits for it.
-Result<Payload> read_again(SdfsClient& sdfs, const std::string& path, std::uint32_t version, std::uint64_t index, const BlockRef& old) {
+Result<Payload> read_again(SdfsClient& sdfs, const std::string& path, std::uint32_t version, std::uint64_t index,
+                           const BlockRef& old) {
   auto place = present_place(sdfs, path, version, index, old);
   if (!place) return place.error();
   const auto answer = std::make_shared<std::optional<Result<Payload>>>();
@@ -114,7 +116,8 @@ Status SdfsClient::get(const std::string& sdfs_path, std::uint32_t version, cons
     if (!front->bytes->ok() && worth_another_look(front->bytes->error())) {
       front->bytes = read_again(*this, sdfs_path, request.version, front->index, front->block);
     }
-    if (!front->bytes->ok()) return annotate(front->bytes->error(), "get '" + sdfs_path + "', block " + std::to_string(front->index));
+    if (!front->bytes->ok())
+      return annotate(front->bytes->error(), "get '" + sdfs_path + "', block " + std::to_string(front->index));
     if (auto status = sink((*front->bytes)->view()); !status) return status;
   }
   return {};

@@ -1,5 +1,5 @@
-/// Putting files: blocks are read, hashed and written with as many in flight as the BlockClient allows; the metadata of files whose blocks
-/// are all stored gathers and is committed in requests as large as a message may be.
+/// Putting files: blocks are read, hashed and written with as many in flight as the BlockClient allows; the metadata of files
+/// whose blocks are all stored gathers and is committed in requests as large as a message may be.
 
 #include <algorithm>
 #include <deque>
@@ -20,7 +20,8 @@ namespace {
 constexpr std::size_t kBlocksPerPart = 4096;
 /// Encoded parts of one commit request: leaves room for headers in a control message.
 constexpr std::size_t kCommitBytesMax = 768U << 10U;
-/// A block that could not be stored is tried again after the placement was fetched anew: long enough in all for a death to be noticed.
+/// A block that could not be stored is tried again after the placement was fetched anew: long enough in all for a death to be
+/// noticed.
 constexpr std::uint32_t kWriteAttemptsMax = 8;
 constexpr Duration kPauseBeforeRetry = std::chrono::milliseconds(500);
 constexpr Duration kWaitStep = std::chrono::seconds(60);
@@ -37,8 +38,8 @@ struct FileInFlight {
   std::string path;
   std::uint64_t upload = 0;
   std::uint64_t size = 0;
-  std::uint64_t first_kept = 0;       ///< index in the file of refs[0]; those before are in parts already
-  std::deque<BlockRef> refs;          ///< id {0,0}: not stored yet
+  std::uint64_t first_kept = 0;  ///< index in the file of refs[0]; those before are in parts already
+  std::deque<BlockRef> refs;     ///< id {0,0}: not stored yet
   bool all_read = false;
 };
 
@@ -59,7 +60,8 @@ struct PutState {
 
 class PutPipeline {
  public:
-  PutPipeline(SdfsClient& sdfs, BlockIdSource& ids, const std::function<void(const TransferProgress&)>& progress, std::size_t items)
+  PutPipeline(SdfsClient& sdfs, BlockIdSource& ids, const std::function<void(const TransferProgress&)>& progress,
+              std::size_t items)
       : sdfs_(sdfs), ids_(ids), progress_(progress), versions_(items) {}
 
   void begin_file(std::size_t item, const std::string& path) {
@@ -149,7 +151,8 @@ class PutPipeline {
   Status collect() {
     while (!files_.empty()) {
       FileInFlight& file = *files_.front();
-      const auto missing = std::find_if(file.refs.begin(), file.refs.end(), [](const BlockRef& ref) { return ref.id == BlockId{}; });
+      const auto missing =
+          std::find_if(file.refs.begin(), file.refs.end(), [](const BlockRef& ref) { return ref.id == BlockId{}; });
       const auto stored = static_cast<std::size_t>(missing - file.refs.begin());
       const bool complete = file.all_read && missing == file.refs.end();
       if (!complete && stored < kBlocksPerPart) return {};
@@ -192,7 +195,8 @@ class PutPipeline {
     request_bytes_ = 0;
     const auto reply = sdfs_.metadata().call_and_wait(request);
     if (!reply) return annotate(reply.error(), "put '" + request.files.front().path + "'");
-    if (reply->versions.size() != items.size()) return Error{Errc::internal, "the coordinator answered a commit for another number of files"};
+    if (reply->versions.size() != items.size())
+      return Error{Errc::internal, "the coordinator answered a commit for another number of files"};
     for (std::size_t i = 0; i < items.size(); ++i) {
       if (reply->versions[i] == 0) continue;
       versions_[items[i]].version = reply->versions[i];
@@ -262,7 +266,8 @@ Result<FileVersion> SdfsClient::put_pieces(const std::string& sdfs_path, std::ve
   if (auto status = check_path(sdfs_path); !status) return status.error();
   for (const Bytes& piece : pieces) {
     if (piece.empty() || piece.size() > kBlockBytesMax) {
-      return Error{Errc::too_large, "put '" + sdfs_path + "': a piece of " + std::to_string(piece.size()) + " bytes does not fit a block"};
+      return Error{Errc::too_large,
+                   "put '" + sdfs_path + "': a piece of " + std::to_string(piece.size()) + " bytes does not fit a block"};
     }
   }
   const std::function<void(const TransferProgress&)> nobody;

@@ -726,6 +726,20 @@ TEST(ClusterState, GoesOnFromASnapshotAsIfNothingHadHappened) {
   }
 }
 
+TEST(ClusterState, ASnapshotRemembersTheModelVersionsThatWereUsed) {
+  World world;
+  world.prepare();
+  const ModelVersion model = *world.state.model("net");
+  world.put("/kept.onnx");
+  world.apply(RemoveModel{"net"});
+  Result<ClusterState> restored = ClusterState::decode_snapshot(world.state.encode_snapshot(), 8);
+  ASSERT_TRUE(restored.ok());
+  world.state = *std::move(restored);
+  ModelVersion again = model;
+  again.onnx_path = "/kept.onnx";
+  EXPECT_EQ(reply_of<ModelAddReply>(world.apply(AddModel{again}).answer).version, 2U);
+}
+
 TEST(ClusterState, RefusesASnapshotThatIsCutOrDamagedWithoutFallingOver) {
   const World world = mixed_world(1);
   const Bytes good = world.state.encode_snapshot();

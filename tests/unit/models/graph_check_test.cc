@@ -15,7 +15,8 @@ namespace {
 /// A graph with one input "input" and one output, from nodes of the test's own.
 class SmallGraph {
  public:
-  explicit SmallGraph(std::vector<std::int64_t> input_shape, int opset = 11, const std::string& producer = "test") : builder("small", 1, opset) {
+  explicit SmallGraph(std::vector<std::int64_t> input_shape, int opset = 11, const std::string& producer = "test")
+      : builder("small", 1, opset) {
     builder.model().set_producer_name(producer);
     x = builder.input(std::move(input_shape));
   }
@@ -220,7 +221,14 @@ TEST(GraphCheck, UsesWeightsBehindIdentityDirectly) {
 // A file exported for one image: with the batch freed it gives for each of two what it gives for one.
 TEST(GraphCheck, FreesABatchThatAReshapeFixes) {
   SmallGraph small({1, 1, 2, 2});
-  small.builder.model().mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(0)->set_dim_value(1);
+  small.builder.model()
+      .mutable_graph()
+      ->mutable_input(0)
+      ->mutable_type()
+      ->mutable_tensor_type()
+      ->mutable_shape()
+      ->mutable_dim(0)
+      ->set_dim_value(1);
   const auto shape = small.integers("shape", {1, 4});
   const auto weights = small.floats("w", {4, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
   small.builder.node("Reshape", {"input", shape}, "flat");
@@ -230,6 +238,40 @@ TEST(GraphCheck, FreesABatchThatAReshapeFixes) {
   EXPECT_EQ(to_string(checked(graph.onnx).report.inputs.at(0)), "input float32 Nx1x2x2");
   expect_near(run_in_dnn(graph.onnx, {1, 1, 2, 2}, {1, 0, 0, 0}), {1, 2});
   expect_near(run_in_dnn(graph.onnx, {2, 1, 2, 2}, {1, 0, 0, 0, 0, 0, 0, 1}), {1, 2, 7, 8});
+}
+
+// Files of the zoo's early days: every weight is listed among the inputs, too.
+TEST(GraphCheck, MendsFilesOfOldFormatVersions) {
+  SmallGraph small({1, 2});
+  small.builder.model().set_ir_version(3);
+  const auto weights = small.floats("w", {2, 2}, {1, 2, 3, 4});
+  const auto listed = small.builder.input({2, 2}, weights);
+  small.builder.model()
+      .mutable_graph()
+      ->mutable_input(1)
+      ->mutable_type()
+      ->mutable_tensor_type()
+      ->mutable_shape()
+      ->mutable_dim(0)
+      ->set_dim_value(2);
+  small.builder.node("Gemm", {"input", listed.name}, "y");
+  const auto graph = checked(small.finish("y", {1, 2}));
+  ASSERT_TRUE(graph.report.rewritten());
+  EXPECT_EQ(graph.report.inputs.size(), 1U);
+  expect_near(run_in_dnn(graph.onnx, {1, 2}, {10, 1}), {13, 24});
+}
+
+// The last layer of the zoo's mnist-8: reshaped weights, MatMul, Add of a row.
+TEST(GraphCheck, MakesOneGemmOfMatMulAndBias) {
+  SmallGraph small({1, 4});
+  const auto weights = small.floats("w", {2, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 8});
+  small.builder.node("Reshape", {weights, small.integers("to", {4, 2})}, "matrix");
+  small.builder.node("MatMul", {"input", "matrix"}, "product");
+  small.builder.node("Add", {"product", small.floats("b", {1, 2}, {100, 200})}, "y");
+  const auto graph = checked(small.finish("y", {1, 2}));
+  ASSERT_TRUE(graph.report.rewritten());
+  expect_near(run_in_dnn(graph.onnx, {1, 4}, {1, 0, 0, 0}), {101, 202});
+  expect_near(run_in_dnn(graph.onnx, {2, 4}, {1, 0, 0, 0, 0, 0, 0, 1}), {101, 202, 107, 208});
 }
 
 TEST(GraphCheck, NamesOperatorsWithoutALayer) {
@@ -260,7 +302,14 @@ TEST(GraphCheck, RefusesScaledAttention) {
 
 TEST(GraphCheck, RefusesRecurrentLayersWithAnInitialState) {
   SmallGraph small({3, 1, 2});
-  small.builder.model().mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(0)->set_dim_value(3);
+  small.builder.model()
+      .mutable_graph()
+      ->mutable_input(0)
+      ->mutable_type()
+      ->mutable_tensor_type()
+      ->mutable_shape()
+      ->mutable_dim(0)
+      ->set_dim_value(3);
   const auto w = small.floats("w", {1, 12, 2}, std::vector<float>(24, 0.1F));
   const auto r = small.floats("r", {1, 12, 3}, std::vector<float>(36, 0.1F));
   const auto b = small.floats("b", {1, 24}, std::vector<float>(24, 0));

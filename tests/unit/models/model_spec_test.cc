@@ -157,7 +157,7 @@ TEST(ModelSpec, RefusesWhatIsNotToml) {
 }
 
 TEST(ModelSpec, WhatIsWrittenIsReadBackTheSame) {
-  for (const std::string text :
+  for (const std::string& text :
        {std::string(kFull), std::string("[input]\nshape = [16]\ncolumns = 16\n[output]\nkind = \"tensor\"\nname = \"a\\\"b\"\n"),
         std::string("[engine]\nkind = \"nothing\"\nnothing_us = 9\n"), image("scale = [0.01712475, 1e-20, 3e20]")}) {
     const auto spec = parse_model_spec(text, "m.toml");

@@ -30,7 +30,8 @@ struct Answer {
   std::string headers;
 };
 
-/// Answers one HTTP request after another on a loopback port, each by its number and its Range (or ""), and closes the connection.
+/// Answers one HTTP request after another on a loopback port, each by its number and its Range (or ""), and closes the
+/// connection.
 class TinyServer {
  public:
   using Handler = std::function<Answer(std::size_t request, const std::string& range)>;
@@ -130,9 +131,11 @@ std::string sha256(const std::string& bytes) {
 Answer ranged(const std::string& bytes, const std::string& range) {
   if (range.empty()) return {200, bytes, {}, ""};
   const std::size_t from = std::stoul(range);
-  return {206, bytes.substr(from), {},
-          "Content-Range: bytes " + std::to_string(from) + "-" + std::to_string(bytes.size() - 1) + "/" + std::to_string(bytes.size()) +
-              "\r\n"};
+  return {206,
+          bytes.substr(from),
+          {},
+          "Content-Range: bytes " + std::to_string(from) + "-" + std::to_string(bytes.size() - 1) + "/" +
+              std::to_string(bytes.size()) + "\r\n"};
 }
 
 class Pull : public testing::Test {

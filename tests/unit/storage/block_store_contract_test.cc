@@ -131,7 +131,8 @@ TEST_P(BlockStoreContract, RemovesAndDoesNotMindUnknownIds) {
 TEST_P(BlockStoreContract, ListsInIdOrderPageByPage) {
   std::vector<TestBlock> blocks;
   // Ids whose order as little-endian bytes or as text would differ.
-  for (const std::uint64_t number : {std::uint64_t{300}, std::uint64_t{2}, std::uint64_t{255}, std::uint64_t{1}, ~std::uint64_t{0}}) {
+  for (const std::uint64_t number :
+       {std::uint64_t{300}, std::uint64_t{2}, std::uint64_t{255}, std::uint64_t{1}, ~std::uint64_t{0}}) {
     blocks.push_back(make_block(number, 20));
   }
   blocks.push_back(make_block(4, 30));

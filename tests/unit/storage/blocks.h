@@ -17,7 +17,9 @@ inline Bytes random_bytes(std::uint64_t seed, std::size_t length) {
   return bytes;
 }
 
-inline BlockKey key_for(BlockId id, ByteView bytes) { return BlockKey{id, static_cast<std::uint32_t>(bytes.size()), hash128(bytes)}; }
+inline BlockKey key_for(BlockId id, ByteView bytes) {
+  return BlockKey{id, static_cast<std::uint32_t>(bytes.size()), hash128(bytes)};
+}
 
 struct TestBlock {
   BlockKey key;

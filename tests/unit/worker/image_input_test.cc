@@ -91,14 +91,21 @@ TEST(CropGeometry, KeepsTheAspectAndRounds) {
   EXPECT_EQ(crop_geometry({500, 375}, 256, target), (CropGeometry{{341, 256}, 58, 16}));
   EXPECT_EQ(crop_geometry({375, 500}, 256, target), (CropGeometry{{256, 341}, 16, 58}));
   EXPECT_EQ(crop_geometry({256, 256}, 256, target), (CropGeometry{{256, 256}, 16, 16}));
-  EXPECT_EQ(crop_geometry({2, 3}, 256, {256, 256}), (CropGeometry{{256, 384}, 0, 64}));  // enlarged
+  EXPECT_EQ(crop_geometry({2, 3}, 256, {256, 256}), (CropGeometry{{256, 384}, 0, 64}));    // enlarged
   EXPECT_EQ(crop_geometry({1000, 333}, 224, target), (CropGeometry{{673, 224}, 224, 0}));  // 672.67 rounds up
 }
 
 TEST(ImageInput, IgnoresTheOrientationInExif) {
   Bytes jpeg = encoded(cv::Mat(8, 16, CV_8UC3, cv::Scalar(1, 2, 3)), ".jpg");
   // APP1 segment with orientation 6 (turn by 90 degrees), put behind the start marker.
-  const Bytes exif("\xff\xe1\x00\x22" "Exif\0\0" "MM\0\x2a\0\0\0\x08" "\0\x01" "\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" "\0\0\0\0", 36);
+  const Bytes exif(
+      "\xff\xe1\x00\x22"
+      "Exif\0\0"
+      "MM\0\x2a\0\0\0\x08"
+      "\0\x01"
+      "\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+      "\0\0\0\0",
+      36);
   jpeg.insert(2, exif);
   const auto size = inspect_image(jpeg);
   ASSERT_TRUE(size.ok());
@@ -119,7 +126,8 @@ TEST(ImageInput, RefusesWhatIsNoImage) {
   EXPECT_EQ(image_error(""), "cannot decode image: the file is empty");
   EXPECT_EQ(image_error("hello"), "cannot decode image: not a JPEG or PNG file");
   EXPECT_EQ(image_error("GIF89a........................"), "cannot decode image: not a JPEG or PNG file");
-  EXPECT_EQ(image_error(encoded(cv::Mat(3, 5, CV_8UC3, cv::Scalar::all(9)), ".bmp")), "cannot decode image: not a JPEG or PNG file");
+  EXPECT_EQ(image_error(encoded(cv::Mat(3, 5, CV_8UC3, cv::Scalar::all(9)), ".bmp")),
+            "cannot decode image: not a JPEG or PNG file");
 }
 
 TEST(ImageInput, RefusesAnImageBombByItsHeader) {
@@ -144,7 +152,8 @@ TEST(ImageInput, EveryTruncationIsAnErrorAndNothingElse) {
     // The end mark of a PNG carries no pixels: OpenCV takes the file without it.
     const std::size_t end = std::string(ending) == ".png" ? whole.size() - 16 : whole.size();
     for (std::size_t length = 0; length < end; length += length < 64 ? 1 : 37) {
-      EXPECT_FALSE(image_to_floats(ByteView(whole).substr(0, length), rgb_input(4, 4), out.data()).ok()) << ending << " " << length;
+      EXPECT_FALSE(image_to_floats(ByteView(whole).substr(0, length), rgb_input(4, 4), out.data()).ok())
+          << ending << " " << length;
     }
   }
 }
@@ -160,7 +169,7 @@ TEST(ImageInput, DamagedBytesNeverThrow) {
       Bytes damaged = whole;
       damaged[at] = static_cast<char>(damaged[at] ^ 0x55);
       const Status status = image_to_floats(damaged, rgb_input(4, 4), out.data());
-      if (!status) EXPECT_EQ(status.error().detail.find("cannot decode image: "), 0U);
+      EXPECT_TRUE(status.ok() || status.error().detail.find("cannot decode image: ") == 0);
     }
   }
 }

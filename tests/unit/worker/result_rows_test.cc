@@ -9,7 +9,8 @@
 namespace idunno {
 namespace {
 
-std::string classes_row(const std::vector<RankedClass>& top, const std::vector<std::string>& labels, const std::string& query = "/data/a.jpg") {
+std::string classes_row(const std::vector<RankedClass>& top, const std::vector<std::string>& labels,
+                        const std::string& query = "/data/a.jpg") {
   std::string rows;
   append_classes_row(rows, 7, query, top, labels);
   return rows;
@@ -31,7 +32,8 @@ TEST(ResultRows, AreWrittenAsTheCommandLineDocumentsThem) {
 }
 
 TEST(ResultRows, WithoutLabelsALabelIsTheClassNumber) {
-  EXPECT_EQ(classes_row({{281, 1.0F}}, {}), "{\"index\":7,\"query\":\"/data/a.jpg\",\"top\":[{\"label\":\"281\",\"index\":281,\"p\":1.0000}]}\n");
+  EXPECT_EQ(classes_row({{281, 1.0F}}, {}),
+            "{\"index\":7,\"query\":\"/data/a.jpg\",\"top\":[{\"label\":\"281\",\"index\":281,\"p\":1.0000}]}\n");
   EXPECT_EQ(classes_row({}, {}), "{\"index\":7,\"query\":\"/data/a.jpg\",\"top\":[]}\n");
 }
 
@@ -55,8 +57,8 @@ TEST(ResultRows, EscapeWhateverAFileIsCalled) {
 TEST(ResultRows, BytesThatAreNotUtf8AreReplaced) {
   const std::string bad = "\xef\xbf\xbd";
   EXPECT_EQ(json_string("a\xff"), "\"a" + bad + "\"");
-  EXPECT_EQ(json_string("\xc3"), "\"" + bad + "\"");              // cut off
-  EXPECT_EQ(json_string("\xc0\x80"), "\"" + bad + bad + "\"");    // overlong
+  EXPECT_EQ(json_string("\xc3"), "\"" + bad + "\"");                      // cut off
+  EXPECT_EQ(json_string("\xc0\x80"), "\"" + bad + bad + "\"");            // overlong
   EXPECT_EQ(json_string("\xed\xa0\x80"), "\"" + bad + bad + bad + "\"");  // surrogate
   for (unsigned byte = 0; byte < 256; ++byte) {
     const std::string text(2, static_cast<char>(byte));

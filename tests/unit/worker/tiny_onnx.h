@@ -35,7 +35,8 @@ class ProtoWriter {
   std::string out_;
 };
 
-inline ProtoWriter onnx_tensor(const std::string& name, const std::vector<std::uint64_t>& shape, const std::vector<float>& values) {
+inline ProtoWriter onnx_tensor(const std::string& name, const std::vector<std::uint64_t>& shape,
+                               const std::vector<float>& values) {
   ProtoWriter tensor;
   for (const std::uint64_t dimension : shape) tensor.number(1, dimension);
   std::string raw(values.size() * sizeof(float), '\0');
@@ -79,12 +80,18 @@ struct OnnxGraph {
     for (const auto& weight : weights) graph.message(5, weight);
     for (const auto& input : inputs) graph.message(11, input);
     for (const auto& output : outputs) graph.message(12, output);
-    return ProtoWriter().number(1, 6).bytes(2, "pytorch").message(7, graph).message(8, ProtoWriter().bytes(1, "").number(2, 11)).str();
+    return ProtoWriter()
+        .number(1, 6)
+        .bytes(2, "pytorch")
+        .message(7, graph)
+        .message(8, ProtoWriter().bytes(1, "").number(2, 11))
+        .str();
   }
 };
 
 /// out = x * transposed(weight) + bias, for x of `inputs` numbers.
-inline std::string gemm_model(std::uint64_t inputs, std::uint64_t outputs, const std::vector<float>& weight, const std::vector<float>& bias) {
+inline std::string gemm_model(std::uint64_t inputs, std::uint64_t outputs, const std::vector<float>& weight,
+                              const std::vector<float>& bias) {
   OnnxGraph graph;
   graph.nodes = {onnx_node("Gemm", "fc", {"x", "w", "b"}, {"out"}, {onnx_int_attribute("transB", 1)})};
   graph.weights = {onnx_tensor("w", {outputs, inputs}, weight), onnx_tensor("b", {outputs}, bias)};

@@ -1,0 +1,75 @@
+#include "cli/local_cluster.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+namespace idunno::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+class LocalClusterFolder : public ::testing::Test {
+ protected:
+  LocalClusterFolder() : folder_(fs::path(::testing::TempDir()) / ("idunno-local-" + std::to_string(getpid()))) { fs::remove_all(folder_); }
+  ~LocalClusterFolder() override { fs::remove_all(folder_); }
+  fs::path folder_;
+};
+
+TEST_F(LocalClusterFolder, HoldsConfigurationAndKeysForAllRoles) {
+  auto made = LocalCluster::make(folder_, {3, 0, 2});
+  ASSERT_TRUE(made.ok()) << made.error().detail;
+  EXPECT_EQ(made->config().nodes.size(), 3U);
+  EXPECT_EQ(made->config().tuning.slots, 2U);
+  auto admitted = AdmittedKeys::load(folder_ / "keys" / "admitted.toml");
+  ASSERT_TRUE(admitted.ok());
+  for (const char* name : {"admin", "submit", "read", "n1", "n2", "n3"}) {
+    EXPECT_NE(admitted->by_name(name), nullptr) << name;
+    EXPECT_EQ(fs::status(folder_ / "keys" / (std::string(name) + ".key")).permissions(), fs::perms::owner_read | fs::perms::owner_write) << name;
+  }
+  EXPECT_TRUE(made->running().empty());
+}
+
+TEST_F(LocalClusterFolder, IsNeverMadeTwiceNorOverOtherFiles) {
+  ASSERT_TRUE(LocalCluster::make(folder_, {1, 0, 1}).ok());
+  EXPECT_EQ(LocalCluster::make(folder_, {1, 0, 1}).error().code, Errc::conflict);
+  fs::remove_all(folder_);
+  fs::create_directories(folder_);
+  std::ofstream(folder_ / "diary.txt") << "mine";
+  EXPECT_EQ(LocalCluster::make(folder_, {1, 0, 1}).error().code, Errc::conflict);
+  EXPECT_TRUE(fs::exists(folder_ / "diary.txt"));
+}
+
+TEST_F(LocalClusterFolder, IsPurgedWithoutWhatOthersPutThere) {
+  auto made = LocalCluster::make(folder_, {1, 0, 1});
+  ASSERT_TRUE(made.ok());
+  std::ofstream(folder_ / "diary.txt") << "mine";
+  ASSERT_TRUE(made->purge().ok());
+  EXPECT_TRUE(fs::exists(folder_ / "diary.txt"));
+  EXPECT_FALSE(fs::exists(folder_ / "keys"));
+  EXPECT_FALSE(fs::exists(folder_ / "cluster.toml"));
+}
+
+TEST_F(LocalClusterFolder, RefusesAClusterOfOtherMachines) {
+  auto made = LocalCluster::make(folder_, {1, 0, 1});
+  ASSERT_TRUE(made.ok());
+  ClusterConfig config = made->config();
+  config.nodes[0].host = "192.0.2.1";
+  std::ofstream(folder_ / "cluster.toml") << config.to_toml();
+  EXPECT_EQ(LocalCluster::open(folder_ / "cluster.toml").error().code, Errc::conflict);
+  EXPECT_EQ(LocalCluster::open(folder_ / "other.toml").error().code, Errc::not_found);
+}
+
+TEST_F(LocalClusterFolder, MakesOnlyTheKeysThatAreMissing) {
+  auto made = LocalCluster::make(folder_, {2, 0, 1});
+  ASSERT_TRUE(made.ok());
+  auto again = make_missing_keys(made->config(), true);
+  ASSERT_TRUE(again.ok());
+  EXPECT_TRUE(again->empty());
+}
+
+TEST(PortRanges, OfNothingStartWhereAsked) { EXPECT_EQ(free_port_range(20000, 0), 20000); }
+
+}  // namespace
+}  // namespace idunno::cli

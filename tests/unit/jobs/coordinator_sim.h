@@ -1,0 +1,472 @@
+#pragma once
+/// A coordinator with fake workers in virtual time: every entry it proposes is committed at once, messages take a millisecond, a
+/// worker starts its leases in order of (priority, pass, batch) as the real one does, and "computes" a batch by waiting for the
+/// job's batch time. Workers may be killed, paused, wiped and started again. The same seed gives the same run.
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bus/base/random.h"
+#include "bus/codec.h"
+#include "bus/hash.h"
+#include "nodes/jobs/coordinator.h"
+#include "nodes/jobs/worker_queue.h"
+#include "storage/sdfs/placement.h"
+
+namespace idunno {
+
+inline constexpr WallMs kSimWall = 1'700'000'000'000;
+inline constexpr Duration kHop = std::chrono::milliseconds(1);
+
+struct FakeWorker {
+  struct Order {
+    std::int64_t priority_down;
+    std::uint64_t pass;
+    JobId job;
+    BatchIndex batch;
+    auto operator<=>(const Order&) const = default;
+  };
+  NodeId id;
+  std::uint32_t slots = 2;
+  bool up = false;
+  bool frozen = false;     ///< runs, but nothing gets in or out (SIGSTOP)
+  std::uint64_t life = 0;  ///< what was scheduled in an earlier life does not happen
+  std::uint64_t incarnation = 0;
+  std::uint64_t store_id = 0;
+  bool session = false;
+  std::map<Order, Lease> queue;
+  std::map<LeaseKey, bool> running;  ///< false: its job is over, the result is thrown away
+  std::set<JobId> described;
+  std::deque<Answer> inbox;
+  std::set<BlockId> blocks;
+  std::vector<PlacementNode> placement;
+  std::size_t grants = 0;
+  std::size_t grant_bytes_max = 0;
+  std::size_t grant_leases_max = 0;
+  std::vector<Lease> granted;  ///< all ever
+};
+
+class Sim {
+ public:
+  explicit Sim(std::uint32_t nodes, std::uint32_t slots = 2, std::uint64_t seed = 1) : random(seed) {
+    for (std::uint32_t i = 1; i <= nodes; ++i) {
+      config.members.push_back({NodeId{i}, "127.0.0.1", static_cast<std::uint16_t>(7000 + 10 * i)});
+      FakeWorker& worker = workers[NodeId{i}];
+      worker.id = NodeId{i};
+      worker.slots = slots;
+      worker.store_id = i;
+    }
+    config.self = NodeId{1};
+    config.voters = {NodeId{1}};
+    config.dead_after = std::chrono::milliseconds(3000);
+  }
+
+  void start() {
+    coordinator = std::make_unique<Coordinator>(config, ClusterState{}, Random{seed_of_coordinator});
+    CoordinatorOutput out;
+    coordinator->start(Epoch{1}, now, wall(), out);
+    obey(std::move(out));
+    for (auto& [id, worker] : workers) start_worker(id);
+    run_for(std::chrono::milliseconds(20));
+  }
+  /// Another coordinator takes over: the log is applied anew, what is in flight is lost.
+  void replace_coordinator(std::uint64_t epoch) {
+    ClusterState state;
+    for (const LogEntry& entry : log) (void)state.apply(entry);
+    ++reign;
+    coordinator = std::make_unique<Coordinator>(config, std::move(state), Random{seed_of_coordinator});
+    CoordinatorOutput out;
+    coordinator->start(Epoch{epoch}, now, wall(), out);
+    obey(std::move(out));
+    for (auto& [id, worker] : workers) {
+      if (!worker.up) continue;
+      worker.session = false;
+      worker.queue.clear();
+      hello(id);
+    }
+  }
+
+  // -- time --
+
+  [[nodiscard]] WallMs wall() const { return kSimWall + static_cast<WallMs>(now.time_since_epoch().count() / 1000); }
+  void at(Time when, std::function<void()> action) { agenda.emplace(std::make_pair(when, ++sequence), std::move(action)); }
+  void after(Duration wait, std::function<void()> action) { at(now + wait, std::move(action)); }
+  void run_for(Duration duration) { run_until(now + duration); }
+  void run_until(Time end) {
+    while (true) {
+      const Time due = coordinator->wake_at();
+      const Time next = agenda.empty() ? kNever : agenda.begin()->first.first;
+      if (std::min(due, next) > end) break;
+      if (due <= next) {
+        now = std::max(now, due);
+        ++ticks;
+        CoordinatorOutput out;
+        coordinator->tick(now, wall(), out);
+        obey(std::move(out));
+        ASSERT_TRUE(coordinator->wake_at() > now || coordinator->wake_at() == Time{}) << "it would spin";
+      } else {
+        now = std::max(now, next);
+        auto action = std::move(agenda.begin()->second);
+        agenda.erase(agenda.begin());
+        action();
+      }
+    }
+    now = end;
+  }
+  bool run_until_done(const std::vector<JobId>& jobs, Duration limit) {
+    const Time end = now + limit;
+    while (now < end) {
+      bool all = true;
+      for (const JobId job : jobs) all = all && !coordinator->state().job(job)->active();
+      if (all) return true;
+      run_for(std::chrono::milliseconds(100));
+    }
+    return false;
+  }
+
+  // -- requests --
+
+  template <class Req>
+  Ticket ask(const Req& request, RequestId id, const std::string& key = "admin") {
+    const Ticket ticket = ++last_ticket;
+    CoordinatorOutput out;
+    coordinator->handle(RequestInfo{ticket, id, key, wall()}, request, now, out);
+    obey(std::move(out));
+    return ticket;
+  }
+  RequestId fresh() { return RequestId{99, ++last_request}; }
+  template <class Reply>
+  Reply reply_to(Ticket ticket) {
+    const auto found = answers.find(ticket);
+    if (found == answers.end()) {
+      ADD_FAILURE() << "not answered";
+      return Reply{};
+    }
+    if (found->second.type != Reply::kType) {
+      ADD_FAILURE() << "answered with " << message_name(found->second.type) << " "
+                    << (found->second.type == MessageType::error_reply ? error_of(ticket).detail : "");
+      return Reply{};
+    }
+    return *decode<Reply>(found->second.body);
+  }
+  ErrorReply error_of(Ticket ticket) {
+    const auto found = answers.find(ticket);
+    if (found == answers.end() || found->second.type != MessageType::error_reply) return ErrorReply{Errc{}, "no error", {}};
+    return *decode<ErrorReply>(found->second.body);
+  }
+  void add_model(const std::string& name) {
+    ModelVersion model;
+    model.name = name;
+    (void)reply_to<ModelAddReply>(ask(ModelAddRequest{model}, fresh()));
+  }
+  JobId submit(const std::string& model, std::uint64_t queries, std::uint32_t batch, Duration batch_time,
+               std::uint32_t weight_milli = 1000, std::uint32_t rate_limit_milli = 0, std::int32_t priority = 0) {
+    if (!coordinator->state().models().contains(model)) add_model(model);
+    JobSpec spec;
+    spec.name = model;
+    spec.model = model;
+    spec.item_kind = ItemKind::nothing;
+    spec.queries = queries;
+    spec.batch = batch;
+    spec.weight_milli = weight_milli;
+    spec.rate_limit_milli = rate_limit_milli;
+    spec.priority = priority;
+    batch_times[model] = batch_time;
+    return reply_to<SubmitReply>(ask(SubmitRequest{spec}, fresh())).job;
+  }
+  JobReport report(JobId job, std::uint32_t window_s = 10) { return coordinator->reports({job}, window_s, now).jobs.at(0); }
+  std::uint64_t done(JobId job) { return coordinator->state().job(job)->queries_done; }
+  NodeReport node(NodeId id) {
+    for (const NodeReport& found : coordinator->node_reports(now)) {
+      if (found.id == id) return found;
+    }
+    return {};
+  }
+  std::size_t count_events(const std::string& type) const {
+    const auto found = event_counts.find(type);
+    return found == event_counts.end() ? 0 : found->second;
+  }
+
+  // -- workers --
+
+  void start_worker(NodeId id) {
+    FakeWorker& worker = workers.at(id);
+    worker.up = true;
+    ++worker.life;
+    ++worker.incarnation;
+    hello(id);
+    beat(id);
+  }
+  void kill(NodeId id, bool connection_closes = true) {
+    FakeWorker& worker = workers.at(id);
+    worker.up = false;
+    worker.session = false;
+    ++worker.life;
+    worker.queue.clear();
+    worker.running.clear();
+    worker.described.clear();
+    worker.inbox.clear();
+    if (!connection_closes) return;
+    CoordinatorOutput out;
+    coordinator->connection_lost(id, now, out);
+    obey(std::move(out));
+  }
+  void wipe(NodeId id) {
+    workers.at(id).blocks.clear();
+    workers.at(id).store_id += 1000;
+  }
+  std::string key_of(NodeId id) { return to_string(id); }
+
+  std::function<bool(const FakeWorker&, const Lease&, BatchFailed&)> fails;  ///< whether this run of a batch fails, and how
+
+  CoordinatorConfig config;
+  std::unique_ptr<Coordinator> coordinator;
+  std::uint64_t seed_of_coordinator = 7;
+  Random random;
+  Time now = Time{} + std::chrono::seconds(1000);
+  std::multimap<std::pair<Time, std::uint64_t>, std::function<void()>> agenda;
+  std::uint64_t sequence = 0;
+  std::uint64_t reign = 0;
+  std::uint64_t ticks = 0;
+  std::map<NodeId, FakeWorker> workers;
+  std::vector<LogEntry> log;
+  std::map<Ticket, Answer> answers;
+  std::map<Ticket, std::function<void(const Answer&)>> waiting;
+  Ticket last_ticket = 0;
+  std::uint64_t last_request = 0;
+  std::uint64_t last_block = 0;
+  std::map<std::string, Duration> batch_times;
+  std::map<std::string, std::size_t> event_counts;
+  std::vector<Event> events;
+  std::map<std::pair<JobId, BatchIndex>, std::uint32_t> commits_accepted;
+  std::vector<std::pair<Time, LeaseKey>> starts;
+  bool keep_starts = false;
+
+ private:
+  void obey(CoordinatorOutput&& out) {
+    for (Bytes& command : out.propose) {
+      log.push_back(LogEntry{LogIndex{log.size() + 1}, Epoch{1}, std::move(command)});
+      CoordinatorOutput more;
+      coordinator->applied(log.back(), now, wall(), more);
+      obey(std::move(more));
+    }
+    for (auto& [ticket, answer] : out.answers) {
+      ASSERT_FALSE(answers.contains(ticket)) << "answered twice";
+      if (const auto call = waiting.find(ticket); call != waiting.end()) {
+        auto done = std::move(call->second);
+        waiting.erase(call);
+        after(kHop, [done, answer = answer] { done(answer); });
+      } else {
+        answers[ticket] = answer;
+      }
+    }
+    for (auto& [id, push] : out.pushes) {
+      FakeWorker& worker = workers.at(id);
+      if (!worker.up) {
+        after(kHop, [this, id = id] {
+          CoordinatorOutput more;
+          coordinator->push_failed(id, now, more);
+          obey(std::move(more));
+        });
+        continue;
+      }
+      worker.inbox.push_back(push);
+      after(kHop, [this, id = id, life = worker.life] { drain(id, life); });
+    }
+    for (Event& event : out.events) {
+      ++event_counts[event.type];
+      if (event.type == "batch_committed") ++commits_accepted[{event.job, static_cast<BatchIndex>(event.batch)}];
+      if (event.type != "batch_leased" && event.type != "batch_committed") events.push_back(std::move(event));
+    }
+    for (const NodeId id : out.probe) {
+      const FakeWorker& worker = workers.at(id);
+      if (!worker.up || worker.frozen) continue;
+      after(kHop, [this, id, incarnation = Incarnation{worker.incarnation}] {
+        CoordinatorOutput more;
+        coordinator->pong(id, incarnation, now, more);
+        obey(std::move(more));
+      });
+    }
+  }
+
+  template <class Req>
+  void send(FakeWorker& worker, const Req& request, std::function<void(const Answer&)> done) {
+    after(kHop, [this, id = worker.id, life = worker.life, request, done] {
+      FakeWorker& from = workers.at(id);
+      if (from.life != life) return;
+      if (from.frozen) return send(from, request, done);  // it goes out when the process goes on
+      const Ticket ticket = ++last_ticket;
+      waiting[ticket] = [this, id, life, done](const Answer& answer) {
+        if (workers.at(id).life == life) done(answer);
+      };
+      CoordinatorOutput out;
+      coordinator->handle(RequestInfo{ticket, RequestId{1000 + id.value, ++last_request}, key_of(id), wall()}, request, now, out);
+      obey(std::move(out));
+    });
+  }
+
+  /// What comes while a worker is frozen waits in its socket, in order.
+  void drain(NodeId id, std::uint64_t life) {
+    FakeWorker& worker = workers.at(id);
+    if (worker.life != life || worker.inbox.empty()) return;
+    if (worker.frozen) return after(std::chrono::milliseconds(10), [this, id, life] { drain(id, life); });
+    while (!worker.inbox.empty()) {
+      const Answer push = worker.inbox.front();
+      worker.inbox.pop_front();
+      receive(worker, push);
+    }
+  }
+
+  void hello(NodeId id) {
+    FakeWorker& worker = workers.at(id);
+    NodeHello hello;
+    hello.node = id;
+    hello.incarnation = Incarnation{worker.incarnation};
+    hello.store_id = worker.store_id;
+    hello.slots = worker.slots;
+    send(worker, hello, [&worker](const Answer& answer) {
+      worker.session = answer.type == MessageType::node_hello_reply;
+      if (worker.session) worker.described.clear();  // what follows on this session describes its jobs anew
+    });
+  }
+
+  void beat(NodeId id) {
+    FakeWorker& worker = workers.at(id);
+    after(std::chrono::milliseconds(500), [this, id, life = worker.life] {
+      FakeWorker& from = workers.at(id);
+      if (from.life != life) return;
+      Heartbeat heartbeat;
+      heartbeat.node = id;
+      heartbeat.incarnation = Incarnation{from.incarnation};
+      heartbeat.free_bytes = 10ULL << 30U;
+      heartbeat.running = static_cast<std::uint32_t>(from.running.size());
+      if (from.session) {
+        send(from, heartbeat, [this, id](const Answer& answer) {
+          const auto reply = decode<HeartbeatReply>(answer.body);
+          if (reply && !reply->known) hello(id);
+        });
+      } else {
+        hello(id);  // the last one got lost
+      }
+      beat(id);
+    });
+  }
+
+  void receive(FakeWorker& worker, const Answer& push) {
+    if (push.type == MessageType::lease_grant) {
+      const auto grant = decode<LeaseGrant>(push.body);
+      ASSERT_TRUE(grant.ok());
+      ++worker.grants;
+      worker.grant_bytes_max = std::max(worker.grant_bytes_max, push.body.size());
+      worker.grant_leases_max = std::max(worker.grant_leases_max, grant->leases.size());
+      if (!grant->placement.empty()) worker.placement = grant->placement;
+      for (const JobDescription& description : grant->descriptions) worker.described.insert(description.job);
+      for (const Lease& lease : grant->leases) {
+        ASSERT_TRUE(worker.described.contains(lease.job)) << "a lease of a job it knows nothing of";
+        worker.granted.push_back(lease);
+        worker.queue.emplace(FakeWorker::Order{-std::int64_t{lease.priority}, lease.pass, lease.job, lease.batch}, lease);
+      }
+      start_some(worker);
+    } else if (push.type == MessageType::lease_drop) {
+      drop(worker, *decode<LeaseDrop>(push.body));
+    } else if (push.type == MessageType::replica_task) {
+      copy(worker, *decode<ReplicaTask>(push.body));
+    } else {
+      FAIL() << "push of type " << message_name(push.type);
+    }
+  }
+
+  void drop(FakeWorker& worker, const LeaseDrop& message) {
+    for (auto lease = worker.queue.begin(); lease != worker.queue.end();) {
+      if (lease->second.job != message.job) {
+        ++lease;
+        continue;
+      }
+      if (message.paused) {
+        send(worker, BatchFailed{lease->second.job, lease->second.batch, lease->second.attempt, BatchFailure::returned, ""},
+             [](const Answer&) {});
+      }
+      lease = worker.queue.erase(lease);
+    }
+    if (message.paused) return;
+    worker.described.erase(message.job);
+    for (auto& [key, wanted] : worker.running) wanted = wanted && key.job != message.job;
+  }
+
+  void copy(FakeWorker& worker, const ReplicaTask& task) {
+    for (const BlockId block : task.drop) worker.blocks.erase(block);
+    if (task.pull.empty()) return;
+    ReplicaReport report;
+    report.task = task.task;
+    for (const BlockRef& block : task.pull) {
+      bool there = false;
+      for (const NodeId holder : block.replicas)
+        there = there || (workers.at(holder).up && workers.at(holder).blocks.contains(block.id));
+      report.pulled.push_back(there ? BlockStatus::ok : BlockStatus::missing);
+      if (there) worker.blocks.insert(block.id);
+    }
+    after(std::chrono::milliseconds(5), [this, id = worker.id, life = worker.life, report] {
+      if (workers.at(id).life == life) send(workers.at(id), report, [](const Answer&) {});
+    });
+  }
+
+  void start_some(FakeWorker& worker) {
+    while (worker.running.size() < worker.slots && !worker.queue.empty()) {
+      const Lease lease = worker.queue.begin()->second;
+      worker.queue.erase(worker.queue.begin());
+      const LeaseKey key{lease.job, lease.batch, lease.attempt};
+      if (!worker.running.emplace(key, true).second) continue;
+      if (keep_starts) starts.emplace_back(now, key);
+      const Job* job = coordinator->state().job(lease.job);
+      const Duration cost = job == nullptr ? kHop : batch_times.at(job->spec.model);
+      after(cost, [this, id = worker.id, life = worker.life, lease, key, cost] {
+        FakeWorker& done = workers.at(id);
+        if (done.life != life) return;
+        const bool wanted = done.running.at(key);
+        done.running.erase(key);
+        if (wanted) finish(done, lease, cost);
+        start_some(done);
+      });
+    }
+  }
+
+  void finish(FakeWorker& worker, const Lease& lease, Duration cost) {
+    BatchFailed failure{lease.job, lease.batch, lease.attempt, BatchFailure::executor_died, "killed"};
+    if (lease.attempt < kGiveUpAttempt && fails && fails(worker, lease, failure)) {
+      send(worker, failure, [](const Answer&) {});
+      return;
+    }
+    BatchCommit commit;
+    commit.job = lease.job;
+    commit.batch = lease.batch;
+    commit.attempt = lease.attempt;
+    commit.node = worker.id;
+    commit.queries = lease.queries;
+    commit.errors = lease.attempt >= kGiveUpAttempt ? lease.queries : 0;
+    commit.started_ms = wall() - static_cast<WallMs>(cost.count() / 1000);
+    commit.duration_us = static_cast<std::uint64_t>(cost.count());
+    commit.infer_us = commit.duration_us;
+    commit.block = BlockRef{BlockId{5, ++last_block}, 100, hash128(batch_name(lease.job, lease.batch)), {}};
+    commit.block.replicas = place_block(commit.block.id, worker.placement, config.replication);
+    for (const NodeId holder : commit.block.replicas) workers.at(holder).blocks.insert(commit.block.id);
+    offer(worker, commit);
+  }
+  /// Again and again until it is answered: the outbox of a real worker.
+  void offer(FakeWorker& worker, const BatchCommit& commit) {
+    auto answered = std::make_shared<bool>(false);
+    send(worker, CommitBatches{{commit}},
+         [answered](const Answer& answer) { *answered = answer.type == MessageType::commit_batches_reply; });
+    after(std::chrono::milliseconds(700), [this, id = worker.id, life = worker.life, commit, answered] {
+      if (!*answered && workers.at(id).life == life) offer(workers.at(id), commit);
+    });
+  }
+};
+
+}  // namespace idunno

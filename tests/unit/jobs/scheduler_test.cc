@@ -1,0 +1,409 @@
+#include "nodes/jobs/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include "nodes/jobs/worker_queue.h"
+
+namespace idunno {
+namespace {
+
+constexpr Time kStart = Time{} + std::chrono::seconds(100);
+
+SchedulerJob job_of(std::uint64_t id, std::uint64_t queries, std::uint32_t batch, std::uint32_t weight_milli = 1000) {
+  SchedulerJob job;
+  job.id = JobId{id};
+  job.queries = queries;
+  job.batch = batch;
+  job.weight_milli = weight_milli;
+  job.model = "m" + std::to_string(id);
+  return job;
+}
+
+std::vector<Assignment> all_next(Scheduler& scheduler, Time now = kStart) {
+  std::vector<Assignment> given;
+  while (auto next = scheduler.next(now)) given.push_back(*next);
+  return given;
+}
+
+BatchCommit commit_of(const Assignment& given, std::uint64_t duration_us = 100'000) {
+  BatchCommit commit;
+  commit.job = given.lease.job;
+  commit.batch = given.lease.batch;
+  commit.attempt = given.lease.attempt;
+  commit.node = given.node;
+  commit.queries = given.lease.queries;
+  commit.duration_us = duration_us;
+  commit.infer_us = duration_us;
+  return commit;
+}
+
+TEST(Scheduler, GivesNothingWithoutNodesOrJobs) {
+  Scheduler scheduler({});
+  EXPECT_FALSE(scheduler.next(kStart));
+  scheduler.add_job(job_of(1, 100, 10), {}, true, kStart);
+  EXPECT_FALSE(scheduler.next(kStart));
+  EXPECT_EQ(scheduler.wake_at(), kNever);
+}
+
+TEST(Scheduler, GivesTwoLeasesASlotBeforeItKnowsTheBatchTime) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 3);
+  scheduler.add_job(job_of(1, 1000, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 6U);
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    EXPECT_EQ(given[i].lease.batch, i);
+    EXPECT_EQ(given[i].lease.first_query, i * 10);
+    EXPECT_EQ(given[i].lease.queries, 10U);
+    EXPECT_EQ(given[i].lease.attempt, 0U);
+  }
+}
+
+TEST(Scheduler, CreditFollowsTheBatchTimeWithinItsBounds) {
+  Scheduler scheduler({std::chrono::milliseconds(1000), 3});
+  scheduler.add_node(NodeId{1}, 2);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 4U);
+  scheduler.batch_time(NodeId{1}, 100'000);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 22U);  // 2 * (1 + 10)
+  scheduler.batch_time(NodeId{1}, 10'000'000);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 4U);
+  scheduler.batch_time(NodeId{1}, 50);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 2U * kCreditPerSlotMax);
+}
+
+TEST(Scheduler, FillsANodeInGrantsOfMany) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.batch_time(NodeId{1}, 50);
+  scheduler.add_job(job_of(1, 1'000'000, 1), {}, true, kStart);
+  auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), kCreditPerSlotMax);
+  // 1/16 of 1024 leases must be free before new ones go out.
+  for (std::size_t i = 0; i < 63; ++i) {
+    scheduler.committed(commit_of(given[i], 1));
+    EXPECT_FALSE(scheduler.next(kStart)) << i;
+  }
+  scheduler.committed(commit_of(given[63], 1));
+  EXPECT_EQ(all_next(scheduler).size(), 64U);
+}
+
+TEST(Scheduler, SpreadsEvenlyOverNodesBySlots) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_node(NodeId{2}, 1);
+  scheduler.add_node(NodeId{3}, 2);
+  scheduler.add_job(job_of(1, 4, 1), {}, true, kStart);
+  all_next(scheduler);
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), 1U);
+  EXPECT_EQ(scheduler.leased_at(NodeId{2}), 1U);
+  EXPECT_EQ(scheduler.leased_at(NodeId{3}), 2U);
+}
+
+TEST(Scheduler, TheLastBatchMayBeSmaller) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 4);
+  scheduler.add_job(job_of(1, 25, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 3U);
+  EXPECT_EQ(given[2].lease.queries, 5U);
+}
+
+/// One node, one lease done after the other in order of pass: what a worker with one slot does.
+std::map<JobId, std::uint64_t> serve(Scheduler& scheduler, std::size_t batches, Time now = kStart) {
+  std::map<JobId, std::uint64_t> served;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Assignment> queue;
+  for (std::size_t i = 0; i < batches; ++i) {
+    for (const Assignment& given : all_next(scheduler, now)) {
+      queue.emplace(std::make_pair(given.lease.pass, given.lease.job.value * 1'000'000 + given.lease.batch), given);
+    }
+    if (queue.empty()) break;
+    const Assignment done = queue.begin()->second;
+    queue.erase(queue.begin());
+    served[done.lease.job] += done.lease.queries;
+    scheduler.committed(commit_of(done));
+  }
+  return served;
+}
+
+TEST(Scheduler, SharesByWeightWhateverTheBatchSizes) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_job(job_of(1, 1'000'000, 16, 3000), {}, true, kStart);
+  scheduler.add_job(job_of(2, 1'000'000, 10, 1000), {}, true, kStart);
+  const auto served = serve(scheduler, 4000);
+  const double ratio = static_cast<double>(served.at(JobId{1})) / static_cast<double>(served.at(JobId{2}));
+  EXPECT_NEAR(ratio, 3.0, 0.03);
+}
+
+TEST(Scheduler, HigherPriorityGoesFirst) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 4);
+  scheduler.add_job(job_of(1, 1000, 1), {}, true, kStart);
+  SchedulerJob urgent = job_of(2, 3, 1);
+  urgent.priority = 5;
+  scheduler.add_job(urgent, {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_GE(given.size(), 4U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(given[i].lease.job, JobId{2}) << i;
+  EXPECT_EQ(given[3].lease.job, JobId{1});
+}
+
+TEST(Scheduler, ANewJobGoesBeyondTheCreditUpToItsSlotsAndStartsFirst) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  scheduler.add_job(job_of(1, 100'000, 10), {}, true, kStart);
+  auto before = all_next(scheduler);
+  ASSERT_EQ(before.size(), 4U);
+  for (int i = 0; i < 20; ++i) {  // the old job gets far ahead
+    scheduler.committed(commit_of(before.front()));
+    before.erase(before.begin());
+    for (const Assignment& given : all_next(scheduler)) before.push_back(given);
+  }
+  scheduler.add_job(job_of(2, 100'000, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 2U);  // as many as slots, although the credit is used up
+  for (const Assignment& one : given) EXPECT_EQ(one.lease.job, JobId{2});
+  // Of the old job's leases two run; the new job goes before the others, or level with the first of them.
+  EXPECT_LE(given[0].lease.pass, before[0].lease.pass);
+  EXPECT_LE(given[1].lease.pass, before[2].lease.pass);
+}
+
+TEST(Scheduler, LeasesOfANodeStayBounded) {
+  constexpr std::uint32_t kJobs = 50;
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  for (std::uint64_t i = 1; i <= kJobs; ++i) scheduler.add_job(job_of(i, 100'000, 1), {}, true, kStart);
+  std::deque<Assignment> out;
+  for (int i = 0; i < 3000; ++i) {
+    for (const Assignment& given : all_next(scheduler)) out.push_back(given);
+    ASSERT_LE(scheduler.leased_at(NodeId{1}), scheduler.credit_of(NodeId{1}) + kJobs * 2);
+    ASSERT_EQ(scheduler.leased_at(NodeId{1}), out.size());
+    scheduler.committed(commit_of(out.front()));
+    out.pop_front();
+  }
+}
+
+TEST(Scheduler, LevelJobsFollowTheModelThatIsLoaded) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 4);
+  scheduler.add_job(job_of(1, 1000, 10), {}, true, kStart);
+  scheduler.add_job(job_of(2, 1000, 10), {}, true, kStart);
+  std::string order;
+  for (const Assignment& given : all_next(scheduler)) order += std::to_string(given.lease.job.value);
+  EXPECT_EQ(order, "12211221");
+}
+
+TEST(Scheduler, ALostLeaseGoesFirstWithAnotherAttemptToAnotherNode) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_node(NodeId{2}, 1);
+  scheduler.add_job(job_of(1, 1000, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 4U);
+  const Assignment& first = given[0];
+  EXPECT_FALSE(scheduler.lost(JobId{1}, 0, 1, first.node, LeaseLoss::executor_died)) << "another attempt";
+  EXPECT_FALSE(scheduler.lost(JobId{1}, 0, 0, NodeId{9}, LeaseLoss::executor_died)) << "another node";
+  ASSERT_TRUE(scheduler.lost(JobId{1}, 0, 0, first.node, LeaseLoss::executor_died));
+  EXPECT_FALSE(scheduler.lost(JobId{1}, 0, 0, first.node, LeaseLoss::executor_died)) << "lost already";
+  // The other node is full, so it goes there beyond its credit or when that has room, and never back meanwhile.
+  std::vector<Assignment> again = all_next(scheduler);
+  for (const Assignment& one : given) {
+    if (one.node != first.node) scheduler.committed(commit_of(one));
+  }
+  for (const Assignment& one : all_next(scheduler)) again.push_back(one);
+  const auto redone = std::find_if(again.begin(), again.end(), [](const Assignment& one) { return one.lease.batch == 0; });
+  ASSERT_NE(redone, again.end());
+  EXPECT_EQ(redone->lease.attempt, 1U);
+  EXPECT_NE(redone->node, first.node);
+  EXPECT_EQ(scheduler.retried(JobId{1}), 1U);
+}
+
+TEST(Scheduler, WithOneNodeARetryGoesBackToIt) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_job(job_of(1, 10, 10), {}, true, kStart);
+  ASSERT_EQ(all_next(scheduler).size(), 1U);
+  ASSERT_TRUE(scheduler.lost(JobId{1}, 0, 0, NodeId{1}, LeaseLoss::not_stored));
+  const auto again = all_next(scheduler);
+  ASSERT_EQ(again.size(), 1U);
+  EXPECT_EQ(again[0].lease.attempt, 1U);
+}
+
+TEST(Scheduler, AJobThatLostLeasesCatchesUp) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  scheduler.add_node(NodeId{2}, 2);
+  scheduler.add_job(job_of(1, 10'000, 10), {}, true, kStart);
+  scheduler.add_job(job_of(2, 10'000, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  std::size_t lost = 0;
+  for (const Assignment& one : given) {
+    if (one.lease.job == JobId{1})
+      lost += scheduler.lost(one.lease.job, one.lease.batch, 0, one.node, LeaseLoss::not_stored) ? 1U : 0U;
+  }
+  const auto again = all_next(scheduler);
+  ASSERT_GE(again.size(), 4U);
+  for (std::size_t i = 0; i < std::min(lost, again.size()); ++i) EXPECT_EQ(again[i].lease.job, JobId{1}) << i;
+}
+
+TEST(Scheduler, GivesUpABatchAfterSoManyDeaths) {
+  Scheduler scheduler({std::chrono::milliseconds(1000), 3});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_node(NodeId{2}, 1);
+  scheduler.add_job(job_of(1, 10, 10), {}, true, kStart);
+  for (std::uint32_t attempt = 0; attempt < 3; ++attempt) {
+    const auto given = all_next(scheduler);
+    ASSERT_EQ(given.size(), 1U);
+    EXPECT_EQ(given[0].lease.attempt, attempt);
+    ASSERT_TRUE(scheduler.lost(JobId{1}, 0, attempt, given[0].node, LeaseLoss::executor_died));
+  }
+  const auto last = all_next(scheduler);
+  ASSERT_EQ(last.size(), 1U);
+  EXPECT_GE(last[0].lease.attempt, kGiveUpAttempt);
+}
+
+TEST(Scheduler, OtherLossesDoNotCountAsDeaths) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_job(job_of(1, 10, 10), {}, true, kStart);
+  for (std::uint32_t attempt = 0; attempt < 20; ++attempt) {
+    const auto given = all_next(scheduler);
+    ASSERT_EQ(given.size(), 1U);
+    ASSERT_EQ(given[0].lease.attempt, attempt);
+    ASSERT_TRUE(scheduler.lost(JobId{1}, 0, attempt, NodeId{1}, attempt % 2 == 0 ? LeaseLoss::not_stored : LeaseLoss::returned));
+  }
+  EXPECT_EQ(scheduler.retried(JobId{1}), 10U);
+}
+
+TEST(Scheduler, MissingInputIsTriedOnAllNodesThreeTimes) {
+  Scheduler scheduler({});
+  for (std::uint32_t i = 1; i <= 3; ++i) scheduler.add_node(NodeId{i}, 1);
+  scheduler.add_job(job_of(1, 10, 10), {}, true, kStart);
+  std::map<NodeId, int> tried;
+  for (std::uint32_t attempt = 0; attempt < 9; ++attempt) {
+    const auto given = all_next(scheduler);
+    ASSERT_EQ(given.size(), 1U);
+    ASSERT_LT(given[0].lease.attempt, kGiveUpAttempt);
+    ++tried[given[0].node];
+    EXPECT_EQ(tried.size(), std::min(attempt + 1U, 3U)) << "another node each time";
+    ASSERT_TRUE(scheduler.lost(JobId{1}, 0, attempt, given[0].node, LeaseLoss::input_missing));
+  }
+  EXPECT_GE(all_next(scheduler).at(0).lease.attempt, kGiveUpAttempt);
+}
+
+TEST(Scheduler, ADeadNodesLeasesGoToOthers) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  scheduler.add_node(NodeId{2}, 2);
+  scheduler.add_job(job_of(1, 80, 10), {}, true, kStart);
+  ASSERT_EQ(all_next(scheduler).size(), 8U);
+  EXPECT_EQ(scheduler.remove_node(NodeId{1}), 4U);
+  EXPECT_EQ(scheduler.leased_of(JobId{1}), 4U);
+  for (const Assignment& given : all_next(scheduler)) EXPECT_EQ(given.node, NodeId{2});
+  scheduler.add_node(NodeId{1}, 2);
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), 0U);
+  // The returned node has credit again; it takes what is left over.
+  all_next(scheduler);
+  EXPECT_EQ(scheduler.leased_of(JobId{1}), 8U);
+}
+
+TEST(Scheduler, ASuspectNodeGetsNothingNew) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  scheduler.set_open(NodeId{1}, false);
+  scheduler.add_job(job_of(1, 80, 10), {}, true, kStart);
+  EXPECT_FALSE(scheduler.next(kStart));
+  scheduler.set_open(NodeId{1}, true);
+  EXPECT_EQ(all_next(scheduler).size(), 4U);
+}
+
+TEST(Scheduler, SkipsWhatIsCommitted) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 4);
+  scheduler.add_job(job_of(1, 50, 10), {true, false, true, false, true}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 2U);
+  EXPECT_EQ(given[0].lease.batch, 1U);
+  EXPECT_EQ(given[1].lease.batch, 3U);
+}
+
+TEST(Scheduler, ACommitBySomebodyElseEndsTheLeaseAndTheRedo) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_job(job_of(1, 20, 10), {}, true, kStart);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 2U);
+  ASSERT_TRUE(scheduler.lost(JobId{1}, 0, 0, NodeId{1}, LeaseLoss::not_stored));
+  EXPECT_TRUE(scheduler.committed(commit_of(given[0])));
+  EXPECT_FALSE(scheduler.committed(commit_of(given[0]))) << "once only";
+  EXPECT_TRUE(all_next(scheduler).empty()) << "nothing is left to do";
+  EXPECT_TRUE(scheduler.committed(commit_of(given[1])));
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), 0U);
+}
+
+TEST(Scheduler, KeepsARateLimitAndSaysWhenToLookAgain) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.batch_time(NodeId{1}, 1000);
+  SchedulerJob job = job_of(1, 100'000, 10);
+  job.rate_limit_milli = 100'000;  // 100 queries/s = 10 batches/s
+  scheduler.add_job(job, {}, true, kStart);
+  Time now = kStart;
+  std::uint64_t queries = 0;
+  while (now < kStart + std::chrono::seconds(20)) {
+    for (const Assignment& given : all_next(scheduler, now)) {
+      queries += given.lease.queries;
+      scheduler.committed(commit_of(given, 1000));
+    }
+    ASSERT_GT(scheduler.wake_at(), now);
+    ASSERT_NE(scheduler.wake_at(), kNever);
+    now = scheduler.wake_at();
+  }
+  EXPECT_GE(queries, 1990U);
+  EXPECT_LE(queries, 2040U);
+}
+
+TEST(Scheduler, AJobComesOutOfItsRateLimitWithoutAClaimOnThePast) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  SchedulerJob slow = job_of(1, 100'000, 10);
+  slow.rate_limit_milli = 1000;
+  scheduler.add_job(slow, {}, true, kStart);
+  scheduler.add_job(job_of(2, 100'000, 10), {}, true, kStart);
+  auto served = serve(scheduler, 500);
+  EXPECT_GT(served[JobId{2}], 4900U);
+  scheduler.change_job(JobId{1}, 1000, 0, 0, kStart);
+  served = serve(scheduler, 200);
+  EXPECT_NEAR(static_cast<double>(served[JobId{1}]), 1000.0, 60.0);
+}
+
+TEST(Scheduler, APausedJobComesBackWithoutAClaimOnThePast) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  scheduler.add_job(job_of(1, 100'000, 10), {}, true, kStart);
+  scheduler.add_job(job_of(2, 100'000, 10), {}, true, kStart);
+  serve(scheduler, 100);
+  scheduler.set_enabled(JobId{1}, false);
+  serve(scheduler, 500);
+  scheduler.set_enabled(JobId{1}, true);
+  auto served = serve(scheduler, 200);
+  EXPECT_NEAR(static_cast<double>(served[JobId{1}]), 1000.0, 60.0);
+}
+
+TEST(Scheduler, ARemovedJobFreesItsCredit) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 2);
+  scheduler.add_job(job_of(1, 1000, 10), {}, true, kStart);
+  ASSERT_EQ(all_next(scheduler).size(), 4U);
+  scheduler.remove_job(JobId{1});
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), 0U);
+  scheduler.add_job(job_of(2, 1000, 10), {}, true, kStart);
+  EXPECT_EQ(all_next(scheduler).size(), 4U);
+}
+
+}  // namespace
+}  // namespace idunno
