@@ -80,8 +80,8 @@ void App::fail(const Error& error, const std::string& doing, const std::string& 
     if (hint.empty()) hint = "is the cluster up? `idunno up` starts a local one; --config names another, --timeout waits longer";
   }
   if (session_ && error.code == Errc::forbidden && hint.empty()) {
-    hint = fmt::format("the key in use is '{}' with role {}; name another with --key, or see `idunno keys list`", session_->keys().name,
-                       to_string(session_->keys().role));
+    hint = fmt::format("the key in use is '{}' with role {}; name another with --key, or see `idunno keys list`",
+                       session_->keys().name, to_string(session_->keys().role));
   }
   say(doing.empty() ? why : doing + ": " + why);
   if (!hint.empty()) say(hint);

@@ -28,10 +28,13 @@ void add_bench_commands(CLI::App& root, App& app) {
   CLI::App* images = bench->add_subcommand("make-images", "write made-up PNG photographs, the same for the same seed");
   images->add_option("folder", options->folder, "where to")->required()->type_name("DIR");
   images->add_option("--count", options->count, "how many (default 100)")->check(CLI::Range(1, 1000000))->type_name("N");
-  images->add_option("--size", options->side, "width and height in pixels (default 256)")->check(CLI::Range(1U, kImageSideMax))->type_name("PIXELS");
+  images->add_option("--size", options->side, "width and height in pixels (default 256)")
+      ->check(CLI::Range(1U, kImageSideMax))
+      ->type_name("PIXELS");
   images->add_option("--seed", options->seed, "another seed, other images (default 1)")->type_name("S");
   images->callback([&app, options] {
-    if (auto made = make_images(options->folder, options->count, options->side, options->seed); !made) return app.fail(made.error(), "bench make-images");
+    if (auto made = make_images(options->folder, options->count, options->side, options->seed); !made)
+      return app.fail(made.error(), "bench make-images");
     app.note(fmt::format("{} images in {}", options->count, options->folder));
   });
   images->footer("Example:\n  idunno bench make-images photos --count 200 --size 256 --seed 7");

@@ -62,8 +62,9 @@ Result<Model> make_model(const std::string& name, const fs::path& folder) {
 Result<double> bare_rate(const Model& model, const fs::path& images, const Options& options, unsigned cores, double seconds) {
   auto executor = program_beside_us("idunno-executor");
   if (!executor) return executor.error();
-  const std::vector<std::string> command{executor->string(), "bench-loop", "--onnx", model.onnx.string(), "--spec", model.spec.string(), "--images",
-                                         images.string(), "--batch", std::to_string(options.batch), "--seconds", fmt::format("{:.1f}", seconds)};
+  const std::vector<std::string> command{
+      executor->string(), "bench-loop",    "--onnx",  model.onnx.string(),           "--spec",    model.spec.string(),
+      "--images",         images.string(), "--batch", std::to_string(options.batch), "--seconds", fmt::format("{:.1f}", seconds)};
   auto finished = run_together(std::vector<std::vector<std::string>>(cores, command));
   if (!finished) return finished.error();
   double sum = 0;
@@ -103,7 +104,8 @@ struct ClusterRate {
 };
 
 /// Both ends of the steady part lie where a commit has just come, so that the batches in progress count for neither or both.
-Result<ClusterRate> cluster_rate(Session& session, const std::string& model, const std::string& data, const Options& options, unsigned slots) {
+Result<ClusterRate> cluster_rate(Session& session, const std::string& model, const std::string& data, const Options& options,
+                                 unsigned slots) {
   SubmitOptions submit;
   submit.model = model;
   submit.data = data;
@@ -128,20 +130,24 @@ Result<ClusterRate> cluster_rate(Session& session, const std::string& model, con
       last_at = now;
     }
     if (is_over(report->state)) {
-      if (report->state != JobState::done) return Error{Errc::internal, fmt::format("{} ended {}: {}", to_string(*job), to_string(report->state), report->reason)};
-      if (report->errors > 0) return Error{Errc::internal, fmt::format("{} of {} images had errors", report->errors, report->spec.queries)};
+      if (report->state != JobState::done)
+        return Error{Errc::internal, fmt::format("{} ended {}: {}", to_string(*job), to_string(report->state), report->reason)};
+      if (report->errors > 0)
+        return Error{Errc::internal, fmt::format("{} of {} images had errors", report->errors, report->spec.queries)};
       ClusterRate rate;
       const double span = std::chrono::duration<double>(last_at - first_at).count();
       if (span <= 0) return Error{Errc::invalid, "the run is too short to measure; say more --seconds"};
       rate.steady = static_cast<double>(last_done - first_done) / span;
-      rate.whole = static_cast<double>(report->spec.queries) * 1000 / static_cast<double>(std::max<WallMs>(report->finished_ms - report->first_batch_ms, 1));
+      rate.whole = static_cast<double>(report->spec.queries) * 1000 /
+                   static_cast<double>(std::max<WallMs>(report->finished_ms - report->first_batch_ms, 1));
       return rate;
     }
     (void)session.loop().run_until([] { return false; }, now + kLook);
   }
 }
 
-Result<unsigned> add_rows(App& app, const Options& options, Session& session, const Model& model, const fs::path& images, unsigned cores, BenchTable& table) {
+Result<unsigned> add_rows(App& app, const Options& options, Session& session, const Model& model, const fs::path& images,
+                          unsigned cores, BenchTable& table) {
   // Also warms the page cache, so that neither side pays for that.
   auto probe = bare_rate(model, images, options, cores, std::min(options.seconds, 3.0));
   if (!probe) return probe.error();
@@ -165,12 +171,20 @@ Result<unsigned> add_rows(App& app, const Options& options, Session& session, co
     steady.push_back(other->steady);
     whole.push_back(other->whole);
     ratios.push_back(other->steady / *one);
-    app.note(fmt::format("  round {}: bare {:.1f}, cluster {:.1f} images/s (whole job {:.1f}), ratio {:.3f}", round + 1, *one, other->steady, other->whole, ratios.back()));
+    app.note(fmt::format("  round {}: bare {:.1f}, cluster {:.1f} images/s (whole job {:.1f}), ratio {:.3f}", round + 1, *one,
+                         other->steady, other->whole, ratios.back()));
   }
   const Spread ratio = spread_of(ratios);
-  table.add({{model.name, ""}, {options.batch, ""}, {cores, ""}, {rounded_to(spread_of(bare).median, 2), ""}, {rounded_to(spread_of(steady).median, 2), ""},
-             {rounded_to(spread_of(whole).median, 2), ""}, {rounded_to(ratio.min, 3), ""}, {rounded_to(ratio.median, 3), ""},
-             {rounded_to(ratio.max, 3), ""}, {kWantedRatio, ""}});
+  table.add({{model.name, ""},
+             {options.batch, ""},
+             {cores, ""},
+             {rounded_to(spread_of(bare).median, 2), ""},
+             {rounded_to(spread_of(steady).median, 2), ""},
+             {rounded_to(spread_of(whole).median, 2), ""},
+             {rounded_to(ratio.min, 3), ""},
+             {rounded_to(ratio.median, 3), ""},
+             {rounded_to(ratio.max, 3), ""},
+             {kWantedRatio, ""}});
   (void)session.metadata().call_and_wait(FsRemoveRequest{{data}, true});
   return 0U;
 }
@@ -199,16 +213,25 @@ void bench_infer(App& app, const Options& options) {
   const unsigned slots = wanted.nodes * wanted.slots;
   auto cluster = TemporaryCluster::up(wanted, app.globals.timeout);
   if (!cluster) return app.fail(cluster.error(), kDoing);
-  app.note(fmt::format("temporary cluster: {} nodes of {} slot{}, beside {} bare loops", wanted.nodes, wanted.slots, wanted.slots == 1 ? "" : "s", slots));
-  BenchTable table("idunno.bench_infer.v1",
-                   {{"model", "MODEL"}, {"batch", "BATCH", true}, {"slots", "SLOTS", true}, {"bare_images_per_s", "BARE images/s", true},
-                    {"cluster_images_per_s", "CLUSTER images/s", true}, {"whole_job_images_per_s", "WHOLE JOB", true}, {"ratio_min", "RATIO min", true},
-                    {"ratio_median", "median", true}, {"ratio_max", "max", true}, {"wanted", "WANTED", true}});
+  app.note(fmt::format("temporary cluster: {} nodes of {} slot{}, beside {} bare loops", wanted.nodes, wanted.slots,
+                       wanted.slots == 1 ? "" : "s", slots));
+  BenchTable table("idunno.bench_infer.v1", {{"model", "MODEL"},
+                                             {"batch", "BATCH", true},
+                                             {"slots", "SLOTS", true},
+                                             {"bare_images_per_s", "BARE images/s", true},
+                                             {"cluster_images_per_s", "CLUSTER images/s", true},
+                                             {"whole_job_images_per_s", "WHOLE JOB", true},
+                                             {"ratio_min", "RATIO min", true},
+                                             {"ratio_median", "median", true},
+                                             {"ratio_max", "max", true},
+                                             {"wanted", "WANTED", true}});
   for (const Model& model : models) {
     auto added = add_rows(app, options, (*cluster)->session(), model, images, slots, table);
     if (!added) return app.fail(added.error(), fmt::format("{} {}", kDoing, model.name));
   }
-  table.footer = "bare: one single-threaded cv::dnn loop a core; cluster: while all slots are busy; whole job: model loading and the last batches included";
+  table.footer =
+      "bare: one single-threaded cv::dnn loop a core; cluster: while all slots are busy; whole job: model loading and the last "
+      "batches included";
   if (auto finished = table.finish(app.globals, options.csv); !finished) app.fail(finished.error(), kDoing);
 }
 
@@ -216,11 +239,16 @@ void bench_infer(App& app, const Options& options) {
 
 void add_bench_infer_command(CLI::App& bench, App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = bench.add_subcommand("infer", "images a second of a cluster job beside a bare cv::dnn loop on the same cores");
-  command->add_option("--seconds", options->seconds, "of each measurement (default 20)")->check(CLI::Range(1.0, 3600.0))->type_name("S");
+  CLI::App* command =
+      bench.add_subcommand("infer", "images a second of a cluster job beside a bare cv::dnn loop on the same cores");
+  command->add_option("--seconds", options->seconds, "of each measurement (default 20)")
+      ->check(CLI::Range(1.0, 3600.0))
+      ->type_name("S");
   command->add_option("--models", options->models, "architectures (default resnet18,alexnet)")->type_name("NAMES");
   command->add_option("--batch", options->batch, "queries in a batch (default 16)")->check(CLI::Range(1U, 1024U))->type_name("N");
-  command->add_option("--rounds", options->rounds, "of bare and cluster in turn (default 3)")->check(CLI::Range(1U, 100U))->type_name("N");
+  command->add_option("--rounds", options->rounds, "of bare and cluster in turn (default 3)")
+      ->check(CLI::Range(1U, 100U))
+      ->type_name("N");
   command->add_option("--images", options->images, "folder of JPEG or PNG files (default: made-up ones)")->type_name("DIR");
   command->add_option("--csv", options->csv, "write the table there as well")->type_name("FILE");
   command->callback([&app, options] { bench_infer(app, *options); });

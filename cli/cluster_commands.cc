@@ -37,7 +37,8 @@ Result<LocalCluster> open_or_make(App& app, const UpOptions& options) {
   std::error_code error;
   if (!fs::exists(app.globals.config, error)) {
     if (app.globals.config.filename() != "cluster.toml") {
-      return Error{Errc::invalid, fmt::format("{} does not exist, and `up` makes only <dir>/cluster.toml; leave --config out", app.globals.config.string())};
+      return Error{Errc::invalid, fmt::format("{} does not exist, and `up` makes only <dir>/cluster.toml; leave --config out",
+                                              app.globals.config.string())};
     }
     LocalCluster::Options wanted;
     if (options.nodes != 0) wanted.nodes = options.nodes;
@@ -50,7 +51,8 @@ Result<LocalCluster> open_or_make(App& app, const UpOptions& options) {
   const ClusterConfig& config = cluster->config();
   const std::string again = "; `idunno down --purge` removes it, --dir names another folder";
   if (options.nodes != 0 && options.nodes != config.nodes.size()) {
-    return Error{Errc::conflict, fmt::format("the cluster in {} has {} nodes, not {}{}", cluster->folder().string(), config.nodes.size(), options.nodes, again)};
+    return Error{Errc::conflict, fmt::format("the cluster in {} has {} nodes, not {}{}", cluster->folder().string(),
+                                             config.nodes.size(), options.nodes, again)};
   }
   if (options.port != 0 && options.port != config.nodes.front().base_port) {
     return Error{Errc::conflict, fmt::format("the cluster in {} uses ports from {}, not {}{}", cluster->folder().string(),
@@ -106,7 +108,8 @@ void up(App& app, const UpOptions& options) {
   } else if (!running.empty()) {
     app.note(fmt::format("{} ran already; started {}", running.size(), names));
   }
-  app.note(fmt::format("{} nodes up in {}; folder {}", status->nodes.size(), format_duration(monotonic_now() - began), cluster->folder().string()));
+  app.note(fmt::format("{} nodes up in {}; folder {}", status->nodes.size(), format_duration(monotonic_now() - began),
+                       cluster->folder().string()));
   Listing listing = nodes_listing(*status, "idunno.up.v1");
   listing.extra["coordinator"] = to_string(status->coordinator);
   listing.extra["dir"] = cluster->folder().string();
@@ -129,7 +132,8 @@ void down(App& app, bool purge) {
   if (!cluster) return app.fail(cluster.error(), "down");
   if (purge && !confirmed(app, fmt::format("Remove {} with all data stored in it?", cluster->folder().string()))) {
     app.exit_code = kUsage;
-    return app.note(fmt::format("nothing done: --purge removes {} with all its data; say -y to mean it", cluster->folder().string()));
+    return app.note(
+        fmt::format("nothing done: --purge removes {} with all its data; say -y to mean it", cluster->folder().string()));
   }
   auto stopped = cluster->stop(kStopGrace);
   if (!stopped) return app.fail(stopped.error(), "down");
@@ -154,9 +158,10 @@ std::string status_text(const StatusReply& status) {
   line("epoch", fmt::format("{}, log index {}", status.epoch.value, status.log_index));
   line("phase", status.phase);
   line("jobs", fmt::format("{} running", status.jobs_running));
-  line("sdfs", fmt::format("{} files, {} blocks, {}; {} under-replicated", status.files, status.blocks, format_size(status.logical_bytes),
-                           status.under_replicated_blocks));
-  if (status.refused_keys > 0) line("refused", fmt::format("{} connections with keys that are not admitted", status.refused_keys));
+  line("sdfs", fmt::format("{} files, {} blocks, {}; {} under-replicated", status.files, status.blocks,
+                           format_size(status.logical_bytes), status.under_replicated_blocks));
+  if (status.refused_keys > 0)
+    line("refused", fmt::format("{} connections with keys that are not admitted", status.refused_keys));
   for (const std::string& alarm : status.alarms) line("ALARM", alarm);
   return out + "\n";
 }
@@ -180,8 +185,9 @@ void member_list(App& app) {
   if (session == nullptr) return;
   auto reply = ask_status(*session);
   if (!reply) return app.fail(reply.error(), "member list");
-  Listing listing("idunno.members.v1", "members",
-                  {{"id", "NODE"}, {"state", "STATE"}, {"since", "SINCE"}, {"incarnation", "INCARNATION", true}, {"address", "ADDRESS"}});
+  Listing listing(
+      "idunno.members.v1", "members",
+      {{"id", "NODE"}, {"state", "STATE"}, {"since", "SINCE"}, {"incarnation", "INCARNATION", true}, {"address", "ADDRESS"}});
   for (const NodeReport& node : reply->nodes) {
     const Json json = node_json(node, *reply);
     listing.add({{json["id"], ""}, {json["state"], ""}, {json["since"], ""}, {json["incarnation"], ""}, {json["address"], ""}});
@@ -245,9 +251,15 @@ void node_start(App& app, const std::vector<std::string>& names) {
 void add_cluster_commands(CLI::App& root, App& app) {
   auto up_options = std::make_shared<UpOptions>();
   CLI::App* up_command = root.add_subcommand("up", "start a local cluster under --dir (or what of it is down)");
-  up_command->add_option("-n,--nodes", up_options->nodes, "number of nodes (default 5)")->check(CLI::Range(1U, kLocalNodesMax))->type_name("N");
-  up_command->add_option("--port", up_options->port, "first port (default: free ones are found)")->check(CLI::Range(1024, 65000))->type_name("PORT");
-  up_command->add_option("--slots", up_options->slots, "executors a node (default: cores / nodes, at least 1)")->check(CLI::Range(1U, 256U))->type_name("K");
+  up_command->add_option("-n,--nodes", up_options->nodes, "number of nodes (default 5)")
+      ->check(CLI::Range(1U, kLocalNodesMax))
+      ->type_name("N");
+  up_command->add_option("--port", up_options->port, "first port (default: free ones are found)")
+      ->check(CLI::Range(1024, 65000))
+      ->type_name("PORT");
+  up_command->add_option("--slots", up_options->slots, "executors a node (default: cores / nodes, at least 1)")
+      ->check(CLI::Range(1U, 256U))
+      ->type_name("K");
   up_command->callback([&app, up_options] { up(app, *up_options); });
   up_command->footer("Example:\n  idunno up -n 5 && idunno status");
 

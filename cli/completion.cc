@@ -81,7 +81,8 @@ void roff_options(std::string& out, const CLI::App& app) {
     for (const std::string& name : option->get_snames()) names += (names.empty() ? "-" : ", -") + name;
     for (const std::string& name : option->get_lnames()) names += (names.empty() ? "--" : ", --") + name;
     const bool takes_value = option->get_items_expected_max() > 0;
-    out += ".TP\n\\fB" + roff(names) + "\\fR" + (takes_value ? " \\fI" + roff(option->get_type_name()) + "\\fR" : "") + "\n" + roff(option->get_description()) + "\n";
+    out += ".TP\n\\fB" + roff(names) + "\\fR" + (takes_value ? " \\fI" + roff(option->get_type_name()) + "\\fR" : "") + "\n" +
+           roff(option->get_description()) + "\n";
   }
 }
 
@@ -136,12 +137,14 @@ std::string fish_completion(const CLI::App& root) {
       "  set -l path ''\n"
       "  for word in (commandline -opc)[2..-1]\n"
       "    switch \"$path/$word\"\n";
-  out += "      case " + all_paths(root, " ") + "\n        set path \"$path/$word\"\n    end\n  end\n  test \"$path\" = \"$argv[1]\"\nend\n";
+  out += "      case " + all_paths(root, " ") +
+         "\n        set path \"$path/$word\"\n    end\n  end\n  test \"$path\" = \"$argv[1]\"\nend\n";
   walk(root, "", [&](const std::string& path, const CLI::App& app) {
     const std::string condition = shell_quoted(fmt::format("__idunno_at \"{}\"", path));
     for (const Word& word : words_of(app)) {
       const bool option = word.text.compare(0, 2, "--") == 0;
-      out += fmt::format("complete -c idunno -n {} {} {} -d {}\n", condition, option ? "-l" : "-a", option ? word.text.substr(2) : word.text, shell_quoted(word.what));
+      out += fmt::format("complete -c idunno -n {} {} {} -d {}\n", condition, option ? "-l" : "-a",
+                         option ? word.text.substr(2) : word.text, shell_quoted(word.what));
     }
   });
   return out;
@@ -149,7 +152,8 @@ std::string fish_completion(const CLI::App& root) {
 
 std::string man_page(const CLI::App& root) {
   std::string out = ".TH IDUNNO 1 \"\" \"idunno " IDUNNO_VERSION "\"\n.SH NAME\nidunno \\- distributed batch inference\n";
-  out += ".SH SYNOPSIS\n\\fBidunno\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR]\n.SH DESCRIPTION\n" + roff(root.get_description()) + "\n";
+  out +=
+      ".SH SYNOPSIS\n\\fBidunno\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR]\n.SH DESCRIPTION\n" + roff(root.get_description()) + "\n";
   out += ".SH GLOBAL OPTIONS\nThey may stand before or after the command.\n";
   roff_options(out, root);
   out += ".SH COMMANDS\n";
@@ -168,9 +172,14 @@ std::string man_page(const CLI::App& root) {
 void add_completion_command(CLI::App& root, App&) {
   auto shell = std::make_shared<std::string>();
   CLI::App* completion = root.add_subcommand("completion", "completion for a shell, to stdout");
-  completion->add_option("shell", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}))->type_name("SHELL");
+  completion->add_option("shell", *shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->type_name("SHELL");
   completion->callback([&root, shell] {
-    const std::string text = *shell == "bash" ? bash_completion(root) : *shell == "zsh" ? zsh_completion(root) : fish_completion(root);
+    const std::string text = *shell == "bash"  ? bash_completion(root)
+                             : *shell == "zsh" ? zsh_completion(root)
+                                               : fish_completion(root);
     std::fwrite(text.data(), 1, text.size(), stdout);
   });
   completion->footer("Example:\n  source <(idunno completion bash)");

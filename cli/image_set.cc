@@ -57,9 +57,9 @@ Bytes encode_png(std::uint32_t width, std::uint32_t height, const Bytes& pixels)
   Bytes header;
   append_big_endian(header, width);
   append_big_endian(header, height);
-  header += '\x08';                       // bits a channel
-  header += '\x02';                       // RGB
-  header += std::string(3, '\0');         // deflate, filters by row, not interlaced
+  header += '\x08';                // bits a channel
+  header += '\x02';                // RGB
+  header += std::string(3, '\0');  // deflate, filters by row, not interlaced
   Bytes out("\x89PNG\r\n\x1a\n", 8);
   append_chunk(out, "IHDR", header);
   append_chunk(out, "IDAT", deflated(raw));

@@ -1,6 +1,6 @@
 #pragma once
-/// Made-up photographs for benchmarks and the demo, so that neither needs a download: the same seed gives the same bytes. Pure but for
-/// `make_images`.
+/// Made-up photographs for benchmarks and the demo, so that neither needs a download: the same seed gives the same bytes. Pure
+/// but for `make_images`.
 
 #include <cstdint>
 #include <filesystem>
@@ -20,6 +20,7 @@ inline constexpr std::uint32_t kImageSideMax = 4096;
 [[nodiscard]] Bytes draw_image(std::uint64_t seed, std::uint64_t index, std::uint32_t side);
 
 /// Writes image-00000.png, ... into `folder`, which is made when it is not there.
-[[nodiscard]] Status make_images(const std::filesystem::path& folder, std::uint64_t count, std::uint32_t side, std::uint64_t seed);
+[[nodiscard]] Status make_images(const std::filesystem::path& folder, std::uint64_t count, std::uint32_t side,
+                                 std::uint64_t seed);
 
 }  // namespace idunno::cli

@@ -17,8 +17,16 @@ void list(App& app) {
   auto reports = session->metadata().call_and_wait(JobReportsRequest{});
   if (!reports) return app.fail(reports.error(), "job list");
   Listing listing("idunno.jobs.v1", "jobs",
-                  {{"id", "JOB"}, {"name", "NAME"}, {"model", "MODEL"}, {"state", "STATE"}, {"total", ""}, {"done", "DONE", true},
-                   {"errors", "ERRORS", true}, {"rate_qps", "RATE/s", true}, {"eta_s", "ETA", true}, {"submitted_at", "SUBMITTED"}});
+                  {{"id", "JOB"},
+                   {"name", "NAME"},
+                   {"model", "MODEL"},
+                   {"state", "STATE"},
+                   {"total", ""},
+                   {"done", "DONE", true},
+                   {"errors", "ERRORS", true},
+                   {"rate_qps", "RATE/s", true},
+                   {"eta_s", "ETA", true},
+                   {"submitted_at", "SUBMITTED"}});
   for (const JobReport& job : reports->jobs) {
     const Json json = job_detail_json(job);
     listing.add({{json["id"], ""},
@@ -36,7 +44,8 @@ void list(App& app) {
 }
 
 /// What several commands take: jobs by id or name; calls `act` for each, and stops at the first that fails.
-void for_each_job(App& app, const std::vector<std::string>& names, const std::string& doing, const std::function<bool(Session&, JobId)>& act) {
+void for_each_job(App& app, const std::vector<std::string>& names, const std::string& doing,
+                  const std::function<bool(Session&, JobId)>& act) {
   Session* session = app.session();
   if (session == nullptr) return;
   for (const std::string& name : names) {
@@ -147,7 +156,8 @@ void add_job_commands(CLI::App& root, App& app) {
     command->footer(std::string("Example:\n  ") + example);
   };
   one_job("show", "everything about a job", "idunno job show j12", show);
-  one_job("wait", "wait for the end; exit code 0 done, 6 failed, 7 stopped, 8 query errors, 5 --timeout passed", "idunno job wait j12 --timeout 10m", wait);
+  one_job("wait", "wait for the end; exit code 0 done, 6 failed, 7 stopped, 8 query errors, 5 --timeout passed",
+          "idunno job wait j12 --timeout 10m", wait);
 
   const auto control_command = [&](const char* name, const char* what, JobAction action) {
     auto texts = std::make_shared<std::vector<std::string>>();

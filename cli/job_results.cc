@@ -35,7 +35,8 @@ class ResultReader {
       auto block = ready_.extract(next_);
       auto rows = std::move(block.mapped());
       if (!rows) rows = read_again(next_);
-      if (!rows) return annotate(rows.error(), fmt::format("reading the result of {}", batch_name(job_, static_cast<BatchIndex>(next_))));
+      if (!rows)
+        return annotate(rows.error(), fmt::format("reading the result of {}", batch_name(job_, static_cast<BatchIndex>(next_))));
       if (auto status = sink_(ResultBlock{next_, refs_[next_], std::move(rows).value()}); !status) return status.error();
       refs_.erase(next_);
       ++totals_.delivered;
@@ -67,7 +68,8 @@ class ResultReader {
     while (in_flight_.size() + ready_.size() < kBlocksInFlight && issued_ < totals_.batches) {
       if (issued_ >= page_end_) {
         if (auto page = fetch(issued_); !page) return page;
-        if (issued_ >= page_end_) return Error{Errc::internal, fmt::format("{}: the coordinator gave an empty page of results", to_string(job_))};
+        if (issued_ >= page_end_)
+          return Error{Errc::internal, fmt::format("{}: the coordinator gave an empty page of results", to_string(job_))};
       }
       const auto ref = refs_.find(issued_);
       if (ref == refs_.end()) {
@@ -103,9 +105,9 @@ class ResultReader {
   const std::function<Status(const ResultBlock&)>& sink_;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);
   ResultTotals totals_;
-  std::uint64_t next_ = 0;       ///< batch to deliver next
-  std::uint64_t issued_ = 0;     ///< batch to read next
-  std::uint64_t page_end_ = 0;   ///< batches before this were looked up
+  std::uint64_t next_ = 0;      ///< batch to deliver next
+  std::uint64_t issued_ = 0;    ///< batch to read next
+  std::uint64_t page_end_ = 0;  ///< batches before this were looked up
   std::map<std::uint64_t, BlockRef> refs_;
   std::set<std::uint64_t> in_flight_;
   std::map<std::uint64_t, Result<Payload>> ready_;
@@ -113,7 +115,8 @@ class ResultReader {
 
 }  // namespace
 
-Result<ResultTotals> read_results(Session& session, JobId job, bool follow, const std::function<Status(const ResultBlock&)>& sink) {
+Result<ResultTotals> read_results(Session& session, JobId job, bool follow,
+                                  const std::function<Status(const ResultBlock&)>& sink) {
   return ResultReader(session, job, follow, sink).run();
 }
 

@@ -50,7 +50,8 @@ void results(App& app, const ResultsOptions& options) {
     if (!created) return app.fail(created.error(), kDoing);
     file = std::move(created).value();
   }
-  auto writer = make_result_writer(format, report->spec.queries, [&](std::string_view bytes) { return file ? file->write(bytes) : to_stdout(bytes); });
+  auto writer = make_result_writer(format, report->spec.queries,
+                                   [&](std::string_view bytes) { return file ? file->write(bytes) : to_stdout(bytes); });
   std::unique_ptr<ProgressBar> bar;
   if (to_file) bar = std::make_unique<ProgressBar>(app.globals, "results", "queries", report->spec.queries);
   auto totals = read_results(*session, *id, options.follow, [&](const ResultBlock& block) {
@@ -66,8 +67,8 @@ void results(App& app, const ResultsOptions& options) {
     if (auto kept = file->commit(); !kept) return app.fail(kept.error(), kDoing);
   }
   if (totals->delivered < totals->batches) {
-    app.note(fmt::format("{} is {}: {} of {} batches have a result{}", to_string(*id), to_string(totals->state), totals->delivered, totals->batches,
-                         is_over(totals->state) ? "" : "; --follow waits for the others"));
+    app.note(fmt::format("{} is {}: {} of {} batches have a result{}", to_string(*id), to_string(totals->state),
+                         totals->delivered, totals->batches, is_over(totals->state) ? "" : "; --follow waits for the others"));
   }
 }
 
@@ -155,9 +156,10 @@ void verify(App& app, const std::string& name) {
   auto report = job_report(*session, *id);
   if (!report) return app.fail(report.error(), kDoing);
   if (report->state != JobState::done) {
-    return app.fail(Error{Errc::conflict, fmt::format("{} is {} with {} of {} queries done; only a job that is done can be complete", to_string(*id),
-                                                      to_string(report->state), report->done, report->spec.queries)},
-                    kDoing, is_over(report->state) ? "" : fmt::format("`idunno job wait {}` first", to_string(*id)));
+    return app.fail(
+        Error{Errc::conflict, fmt::format("{} is {} with {} of {} queries done; only a job that is done can be complete",
+                                          to_string(*id), to_string(report->state), report->done, report->spec.queries)},
+        kDoing, is_over(report->state) ? "" : fmt::format("`idunno job wait {}` first", to_string(*id)));
   }
   ManifestNames names(*session, report->spec);
   if (auto opened = names.open(); !opened) return app.fail(opened.error(), kDoing);
@@ -172,7 +174,8 @@ void verify(App& app, const std::string& name) {
   });
   Status good = totals ? check.finish() : Status(totals.error());
   if (good && check.digest() != report->digest) {
-    good = Error{Errc::damaged, fmt::format("the rows' digest is {}, the coordinator has {}", idunno::to_string(check.digest()), idunno::to_string(report->digest))};
+    good = Error{Errc::damaged, fmt::format("the rows' digest is {}, the coordinator has {}", idunno::to_string(check.digest()),
+                                            idunno::to_string(report->digest))};
   }
   if (good && check.errors() != report->errors) {
     good = Error{Errc::damaged, fmt::format("{} rows have errors, the coordinator counted {}", check.errors(), report->errors)};
@@ -189,7 +192,9 @@ void verify(App& app, const std::string& name) {
   out["result_digest"] = idunno::to_string(check.digest());
   print_object(app.globals, "idunno.verify.v1", out);
   app.note(fmt::format("{}: every query has exactly one row, in order{}", to_string(*id),
-                       check.errors() == 0 ? "" : fmt::format("; {} of them are errors (`idunno job errors {}`)", check.errors(), to_string(*id))));
+                       check.errors() == 0
+                           ? ""
+                           : fmt::format("; {} of them are errors (`idunno job errors {}`)", check.errors(), to_string(*id))));
 }
 
 }  // namespace
@@ -198,7 +203,8 @@ void add_job_results_commands(CLI::App& job, App& app) {
   auto options = std::make_shared<ResultsOptions>();
   CLI::App* results_command = job.add_subcommand("results", "the result rows in input order, while it runs and after");
   results_command->add_option("job", options->job, "id or name")->required()->type_name("J");
-  results_command->add_option("-O,--out", options->file, "into FILE.jsonl, FILE.csv or FILE.npy (float32, for tensor outputs)")->type_name("FILE");
+  results_command->add_option("-O,--out", options->file, "into FILE.jsonl, FILE.csv or FILE.npy (float32, for tensor outputs)")
+      ->type_name("FILE");
   results_command->add_flag("-f,--follow", options->follow, "wait for rows until the job is over");
   results_command->callback([&app, options] { results(app, *options); });
   results_command->footer("Example:\n  idunno job results j12 --follow | head\n  idunno job results j12 -O rows.csv");
@@ -210,7 +216,8 @@ void add_job_results_commands(CLI::App& job, App& app) {
   errors_command->footer("Example:\n  idunno job errors j12");
 
   auto checked = std::make_shared<std::string>();
-  CLI::App* verify_command = job.add_subcommand("verify", "prove that each query has exactly one row, and print the result's digest");
+  CLI::App* verify_command =
+      job.add_subcommand("verify", "prove that each query has exactly one row, and print the result's digest");
   verify_command->add_option("job", *checked, "id or name")->required()->type_name("J");
   verify_command->callback([&app, checked] { verify(app, *checked); });
   verify_command->footer("Example:\n  idunno job verify j12 --json | jq -r .result_digest");

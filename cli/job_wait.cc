@@ -27,7 +27,9 @@ Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId j
   while (true) {
     auto report = job_report(session, job);
     if (!report) return report.error();
-    if (!bar) bar = std::make_unique<ProgressBar>(globals, fmt::format("{} {}", to_string(job), report->spec.name), "queries", report->spec.queries);
+    if (!bar)
+      bar = std::make_unique<ProgressBar>(globals, fmt::format("{} {}", to_string(job), report->spec.name), "queries",
+                                          report->spec.queries);
     bar->update(report->done);
     if (is_over(report->state)) {
       if (report->state == JobState::done) bar->finish();
@@ -35,8 +37,9 @@ Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId j
     }
     const Time now = monotonic_now();
     if (now >= deadline) {
-      return Error{Errc::timeout, fmt::format("{} is {} with {} of {} queries done after {}; it goes on", to_string(job), to_string(report->state),
-                                              report->done, report->spec.queries, format_duration(now - began))};
+      return Error{Errc::timeout,
+                   fmt::format("{} is {} with {} of {} queries done after {}; it goes on", to_string(job),
+                               to_string(report->state), report->done, report->spec.queries, format_duration(now - began))};
     }
     (void)session.loop().run_until([] { return false; }, std::min(deadline, now + kLook));
   }
@@ -46,18 +49,21 @@ void wait_and_tell(App& app, Session& session, JobId job, const std::string& doi
   const auto limit = app.globals.timeout_given ? std::optional<Duration>(app.globals.timeout) : std::nullopt;
   auto report = wait_for_job(app.globals, session, job, limit);
   if (!report) {
-    const std::string next = report.error().code == Errc::timeout ? fmt::format("`idunno job wait {}` waits on", to_string(job)) : "";
+    const std::string next =
+        report.error().code == Errc::timeout ? fmt::format("`idunno job wait {}` waits on", to_string(job)) : "";
     return app.fail(report.error(), doing, next);
   }
   app.exit_code = exit_code_of(*report);
   const std::string why = report->reason.empty() ? "" : ": " + report->reason;
   if (report->state == JobState::failed) {
-    app.fail(Error{Errc::internal, fmt::format("{} failed{}", to_string(job), why)}, doing, fmt::format("`idunno job show {}` tells more", to_string(job)));
+    app.fail(Error{Errc::internal, fmt::format("{} failed{}", to_string(job), why)}, doing,
+             fmt::format("`idunno job show {}` tells more", to_string(job)));
     app.exit_code = kJobFailed;
   } else if (report->state == JobState::stopped) {
     app.note(fmt::format("{} was stopped with {} of {} queries done{}", to_string(job), report->done, report->spec.queries, why));
   } else {
-    app.note(fmt::format("{} done: {} queries, {} with errors; digest {}", to_string(job), report->done, report->errors, idunno::to_string(report->digest)));
+    app.note(fmt::format("{} done: {} queries, {} with errors; digest {}", to_string(job), report->done, report->errors,
+                         idunno::to_string(report->digest)));
     if (report->errors > 0) app.note(fmt::format("`idunno job errors {}` shows which", to_string(job)));
   }
 }

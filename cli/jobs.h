@@ -13,13 +13,13 @@ namespace idunno::cli {
 
 /// What a user asks for; the text of the options is checked by `submit_job` before anything is changed.
 struct SubmitOptions {
-  std::string model;   ///< NAME or NAME:VERSION
+  std::string model;  ///< NAME or NAME:VERSION
   std::string data;
   std::string name;
   std::string batch = "1";
   std::string weight = "1";
-  std::string rate;    ///< "" = no limit
-  std::string id;      ///< "" = a new job each time
+  std::string rate;  ///< "" = no limit
+  std::string id;    ///< "" = a new job each time
   std::int32_t priority = 0;
   std::uint32_t top = 0;
 };
@@ -43,11 +43,12 @@ struct ResultBlock {
 };
 struct ResultTotals {
   JobState state = JobState::queued;
-  std::uint64_t batches = 0;       ///< of the whole job
+  std::uint64_t batches = 0;  ///< of the whole job
   std::uint64_t delivered = 0;
 };
 /// Reads result blocks in batch order, several at once, and hands each to `sink`, which may end it with an error. `follow`: waits
 /// for batches that are not there until the job is over; else skips them.
-[[nodiscard]] Result<ResultTotals> read_results(Session& session, JobId job, bool follow, const std::function<Status(const ResultBlock&)>& sink);
+[[nodiscard]] Result<ResultTotals> read_results(Session& session, JobId job, bool follow,
+                                                const std::function<Status(const ResultBlock&)>& sink);
 
 }  // namespace idunno::cli

@@ -28,8 +28,9 @@ struct Keyring {
 Result<Keyring> open_keyring(const Globals& globals) {
   std::error_code error;
   if (!fs::exists(globals.config, error)) {
-    return Error{Errc::not_found, fmt::format("no cluster here: {} does not exist; start one with `idunno up` or name one with --config",
-                                              globals.config.string())};
+    return Error{Errc::not_found,
+                 fmt::format("no cluster here: {} does not exist; start one with `idunno up` or name one with --config",
+                             globals.config.string())};
   }
   auto config = ClusterConfig::load(globals.config);
   if (!config) return config.error();
@@ -47,7 +48,8 @@ Result<Keyring> open_keyring(const Globals& globals) {
 void tell_nodes(const App& app, const Keyring& ring) {
   auto local = LocalCluster::open(app.globals.config);
   if (!local) {
-    return app.note(fmt::format("copy {} to the keys folder of every machine and send SIGHUP to its idunnod: they read it again", ring.list.string()));
+    return app.note(fmt::format("copy {} to the keys folder of every machine and send SIGHUP to its idunnod: they read it again",
+                                ring.list.string()));
   }
   unsigned told = 0;
   for (const auto& [node, pid] : local->running()) told += kill(pid, SIGHUP) == 0 ? 1U : 0U;
@@ -73,10 +75,14 @@ void gen(App& app) {
 void list(App& app) {
   auto ring = open_keyring(app.globals);
   if (!ring) return app.fail(ring.error(), "keys list");
-  Listing listing("idunno.keys.v1", "keys", {{"name", "NAME"}, {"role", "ROLE"}, {"public", "PUBLIC KEY"}, {"secret_here", "SECRET HERE"}});
+  Listing listing("idunno.keys.v1", "keys",
+                  {{"name", "NAME"}, {"role", "ROLE"}, {"public", "PUBLIC KEY"}, {"secret_here", "SECRET HERE"}});
   for (const AdmittedKey& key : ring->admitted.keys()) {
     std::error_code error;
-    listing.add({{key.name, ""}, {to_string(key.role), ""}, {key.public_key, ""}, {fs::exists(ring->config.keys_dir / (key.name + ".key"), error), ""}});
+    listing.add({{key.name, ""},
+                 {to_string(key.role), ""},
+                 {key.public_key, ""},
+                 {fs::exists(ring->config.keys_dir / (key.name + ".key"), error), ""}});
   }
   listing.print(app.globals);
 }
@@ -84,31 +90,38 @@ void list(App& app) {
 /// Key names become file names.
 bool is_name(const std::string& name) {
   static constexpr std::size_t kNameMax = 64;
-  return !name.empty() && name.size() <= kNameMax && name.front() != '.' && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '@';
-  });
+  return !name.empty() && name.size() <= kNameMax && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.' || c == '@'; });
 }
 
 void add(App& app, const AddOptions& options) {
   static constexpr char kDoing[] = "keys add";
-  if (!is_name(options.name)) return app.usage(fmt::format("keys add: '{}' is no key name: use letters, digits, - _ . @", options.name));
+  if (!is_name(options.name))
+    return app.usage(fmt::format("keys add: '{}' is no key name: use letters, digits, - _ . @", options.name));
   const auto role = role_from_string(options.role);
-  if (!role || *role == Role::none) return app.usage(fmt::format("keys add: '{}' is no role; roles are read, submit, admin, node", options.role));
+  if (!role || *role == Role::none)
+    return app.usage(fmt::format("keys add: '{}' is no role; roles are read, submit, admin, node", options.role));
   static constexpr std::size_t kZ85Length = 40;
   if (!options.public_key.empty() && options.public_key.size() != kZ85Length) {
-    return app.usage(fmt::format("keys add: a public key has {} characters (Z85), this one has {}", kZ85Length, options.public_key.size()));
+    return app.usage(
+        fmt::format("keys add: a public key has {} characters (Z85), this one has {}", kZ85Length, options.public_key.size()));
   }
   auto ring = open_keyring(app.globals);
   if (!ring) return app.fail(ring.error(), kDoing);
   if (ring->admitted.by_name(options.name) != nullptr) {
-    return app.fail(Error{Errc::conflict, fmt::format("a key '{}' is there already; `idunno keys revoke {}` removes it", options.name, options.name)}, kDoing);
+    return app.fail(Error{Errc::conflict, fmt::format("a key '{}' is there already; `idunno keys revoke {}` removes it",
+                                                      options.name, options.name)},
+                    kDoing);
   }
   KeyPair keys{options.name, *role, options.public_key, ""};
   const fs::path secret = ring->config.keys_dir / (options.name + ".key");
   std::error_code error;
   if (options.public_key.empty()) {
     if (fs::exists(secret, error)) {
-      return app.fail(Error{Errc::conflict, fmt::format("{} exists; move it away, or give its public key with --public", secret.string())}, kDoing);
+      return app.fail(
+          Error{Errc::conflict, fmt::format("{} exists; move it away, or give its public key with --public", secret.string())},
+          kDoing);
     }
     auto made = generate_key_pair(options.name, *role);
     if (!made) return app.fail(made.error(), kDoing);
@@ -135,11 +148,14 @@ void revoke(App& app, const std::string& name) {
   auto ring = open_keyring(app.globals);
   if (!ring) return app.fail(ring.error(), kDoing);
   const AdmittedKey* key = ring->admitted.by_name(name);
-  if (key == nullptr) return app.fail(Error{Errc::not_found, fmt::format("no key '{}' in {}", name, ring->list.string())}, kDoing);
-  const bool is_node = std::any_of(ring->config.nodes.begin(), ring->config.nodes.end(), [&](const NodeConfig& n) { return to_string(n.id) == name; });
+  if (key == nullptr)
+    return app.fail(Error{Errc::not_found, fmt::format("no key '{}' in {}", name, ring->list.string())}, kDoing);
+  const bool is_node = std::any_of(ring->config.nodes.begin(), ring->config.nodes.end(),
+                                   [&](const NodeConfig& n) { return to_string(n.id) == name; });
   if (is_node) {
-    return app.fail(Error{Errc::conflict, fmt::format("'{}' is the key of a node of this cluster; take the node out of {} first", name,
-                                                      ring->config.file.string())}, kDoing);
+    return app.fail(Error{Errc::conflict, fmt::format("'{}' is the key of a node of this cluster; take the node out of {} first",
+                                                      name, ring->config.file.string())},
+                    kDoing);
   }
   if (auto removed = ring->admitted.remove(name); !removed) return app.fail(removed.error(), kDoing);
   if (auto saved = ring->admitted.save(ring->list); !saved) return app.fail(saved.error(), kDoing);
@@ -155,7 +171,8 @@ void revoke(App& app, const std::string& name) {
 void add_keys_commands(CLI::App& root, App& app) {
   CLI::App* keys = root.add_subcommand("keys", "who may talk to the cluster: keys with roles");
   keys->require_subcommand(1);
-  keys->footer("Example:\n  idunno keys add alice --role submit\n  idunno --key alice.key submit --model resnet18 --data /data/photos");
+  keys->footer(
+      "Example:\n  idunno keys add alice --role submit\n  idunno --key alice.key submit --model resnet18 --data /data/photos");
 
   CLI::App* gen_command = keys->add_subcommand("gen", "make the keys a configuration needs: admin and one for each node");
   gen_command->callback([&app] { gen(app); });
@@ -169,7 +186,8 @@ void add_keys_commands(CLI::App& root, App& app) {
   CLI::App* add_command = keys->add_subcommand("add", "admit a key: a new one, or one whose public half is given");
   add_command->add_option("name", options->name, "name of the key")->required()->type_name("NAME");
   add_command->add_option("--role", options->role, "read, submit, admin or node")->required()->type_name("ROLE");
-  add_command->add_option("--public", options->public_key, "public key (Z85, 40 characters); without it a pair is made")->type_name("Z85");
+  add_command->add_option("--public", options->public_key, "public key (Z85, 40 characters); without it a pair is made")
+      ->type_name("Z85");
   add_command->callback([&app, options] { add(app, *options); });
   add_command->footer("Example:\n  idunno keys add alice --role submit");
 

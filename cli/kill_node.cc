@@ -66,7 +66,8 @@ Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& o
       if (node != coordinator && std::find(chosen.begin(), chosen.end(), node) == chosen.end()) others.push_back(node);
     }
     if (others.size() < options.random) {
-      return Error{Errc::conflict, fmt::format("--random {}: only {} nodes other than the coordinator run", options.random, others.size())};
+      return Error{Errc::conflict,
+                   fmt::format("--random {}: only {} nodes other than the coordinator run", options.random, others.size())};
     }
     Random random(seed());
     random.shuffle(others);
@@ -105,7 +106,8 @@ void observe(App& app, Session& session, std::vector<Observed>& all, std::uint64
     bool complete = true;
     again = again || retried_so_far(session) > retried_before;
     for (Observed& seen : all) {
-      const auto report = std::find_if(status->nodes.begin(), status->nodes.end(), [&](const NodeReport& n) { return n.id == seen.node; });
+      const auto report =
+          std::find_if(status->nodes.begin(), status->nodes.end(), [&](const NodeReport& n) { return n.id == seen.node; });
       if (report == status->nodes.end()) continue;
       if (!seen.detected && report->state == NodeState::dead) seen.detected = now - killed;
       if (seen.had_leases && !seen.reassigned && seen.detected && report->leased == 0 && again) seen.reassigned = now - killed;
@@ -168,7 +170,8 @@ void kill_nodes(App& app, const Options& options) {
     auto before = session->metadata().call_and_wait(StatusRequest{});
     if (!before) return app.fail(before.error(), kDoing);
     for (Observed& seen : all) {
-      for (const NodeReport& report : before->nodes) seen.had_leases = seen.had_leases || (report.id == seen.node && report.leased > 0);
+      for (const NodeReport& report : before->nodes)
+        seen.had_leases = seen.had_leases || (report.id == seen.node && report.leased > 0);
     }
   }
   const Time killed = monotonic_now();
@@ -189,7 +192,10 @@ void kill_nodes(App& app, const Options& options) {
   std::vector<Json> rows;
   if (!options.wait) {
     for (const Observed& seen : all) {
-      rows.push_back(Json{{"node", to_string(seen.node)}, {"pid", seen.pid}, {"signal", options.signal}, {"processes", seen.processes},
+      rows.push_back(Json{{"node", to_string(seen.node)},
+                          {"pid", seen.pid},
+                          {"signal", options.signal},
+                          {"processes", seen.processes},
                           {"killed_at", rfc3339(seen.killed_at)}});
     }
     return print_rows(app, "idunno.kill_node.v1", rows);
@@ -202,7 +208,8 @@ void kill_nodes(App& app, const Options& options) {
   for (const Observed& seen : all) rows.push_back(observed_json(seen, repeated));
   print_rows(app, "idunno.kill_node.v1", rows);
   const bool undetected = std::any_of(all.begin(), all.end(), [](const Observed& seen) { return !seen.detected; });
-  if (session != nullptr && undetected) app.fail(Error{Errc::timeout, "the coordinator did not call every one dead in time"}, kDoing);
+  if (session != nullptr && undetected)
+    app.fail(Error{Errc::timeout, "the coordinator did not call every one dead in time"}, kDoing);
 }
 
 }  // namespace
@@ -211,12 +218,16 @@ void add_kill_node_command(CLI::App& root, App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = root.add_subcommand("kill-node", "kill (or stop, continue) nodes of the local cluster, to see it go on");
   command->add_option("node", options->nodes, "n3 or 3")->type_name("N...");
-  command->add_option("--signal", options->signal, "KILL (default), STOP, CONT or TERM; KILL, STOP and CONT also go to the executors")
+  command
+      ->add_option("--signal", options->signal,
+                   "KILL (default), STOP, CONT or TERM; KILL, STOP and CONT also go to the executors")
       ->type_name("SIGNAL")
       ->check([](const std::string& name) {
         return signal_by_name(name) != 0 ? std::string() : "must be KILL, STOP, CONT or TERM, not '" + name + "'";
       });
-  command->add_option("--random", options->random, "K nodes by chance, never the coordinator")->check(CLI::Range(1U, kLocalNodesMax))->type_name("K");
+  command->add_option("--random", options->random, "K nodes by chance, never the coordinator")
+      ->check(CLI::Range(1U, kLocalNodesMax))
+      ->type_name("K");
   command->add_flag("--coordinator", options->coordinator, "the coordinator");
   command->add_flag("--wait", options->wait, "wait until the cluster has noticed, and tell how long it took");
   command->callback([&app, options] { kill_nodes(app, *options); });

@@ -35,8 +35,9 @@ std::string ms_text(const LatencySummary& latency, std::uint64_t us) {
 }
 
 void append_jobs(std::vector<std::string>& lines, const JobReportsReply& stats) {
-  const std::vector<Column> columns{{"", "JOB"}, {"", "NAME"}, {"", "STATE"}, {"", "PROGRESS"}, {"", "DONE", true}, {"", "ERRORS", true},
-                                    {"", "RATE/s", true}, {"", "MEDIAN ms", true}, {"", "P90", true}, {"", "P99", true}, {"", "NODES", true}, {"", "ETA", true}};
+  const std::vector<Column> columns{{"", "JOB"},        {"", "NAME"},         {"", "STATE"},        {"", "PROGRESS"},
+                                    {"", "DONE", true}, {"", "ERRORS", true}, {"", "RATE/s", true}, {"", "MEDIAN ms", true},
+                                    {"", "P90", true},  {"", "P99", true},    {"", "NODES", true},  {"", "ETA", true}};
   // Running jobs first, then the newest of the others.
   std::vector<const JobReport*> jobs;
   for (const JobReport& job : stats.jobs) jobs.push_back(&job);
@@ -51,11 +52,12 @@ void append_jobs(std::vector<std::string>& lines, const JobReportsReply& stats) 
     const double fraction = job->spec.queries == 0 ? 1 : static_cast<double>(job->done) / static_cast<double>(job->spec.queries);
     const LatencySummary& l = job->window_latency.count > 0 ? job->window_latency : job->latency;
     std::vector<Listing::Cell> row;
-    for (const std::string& text :
-         {to_string(job->id), job->spec.name, to_string(job->state), fmt::format("{} {:3.0f}%", bar_text(fraction, kBarWidth), fraction * 100),
-          fmt::format("{}/{}", job->done, job->spec.queries), fmt::format("{}", job->errors), fmt::format("{:.1f}", from_milli(job->rate_milli_qps)),
-          ms_text(l, l.median_us), ms_text(l, l.p90_us), ms_text(l, l.p99_us), fmt::format("{}", job->nodes.size()),
-          is_over(job->state) ? std::string("-") : eta_text(eta_seconds(*job))}) {
+    for (const std::string& text : {to_string(job->id), job->spec.name, to_string(job->state),
+                                    fmt::format("{} {:3.0f}%", bar_text(fraction, kBarWidth), fraction * 100),
+                                    fmt::format("{}/{}", job->done, job->spec.queries), fmt::format("{}", job->errors),
+                                    fmt::format("{:.1f}", from_milli(job->rate_milli_qps)), ms_text(l, l.median_us),
+                                    ms_text(l, l.p90_us), ms_text(l, l.p99_us), fmt::format("{}", job->nodes.size()),
+                                    is_over(job->state) ? std::string("-") : eta_text(eta_seconds(*job))}) {
       row.push_back({nullptr, text.empty() ? " " : text});
     }
     rows.push_back(std::move(row));
@@ -67,14 +69,16 @@ void append_jobs(std::vector<std::string>& lines, const JobReportsReply& stats) 
 }
 
 void append_nodes(std::vector<std::string>& lines, const std::vector<NodeReport>& nodes, NodeId coordinator) {
-  const std::vector<Column> columns{{"", "NODE"}, {"", "STATE"}, {"", "RUNNING", true}, {"", "LEASED", true}, {"", "BLOCKS", true},
-                                    {"", "STORED", true}, {"", "FREE", true}, {"", "RSS", true}, {"", "SINCE"}};
+  const std::vector<Column> columns{{"", "NODE"},         {"", "STATE"},        {"", "RUNNING", true},
+                                    {"", "LEASED", true}, {"", "BLOCKS", true}, {"", "STORED", true},
+                                    {"", "FREE", true},   {"", "RSS", true},    {"", "SINCE"}};
   std::vector<std::vector<Listing::Cell>> rows;
   for (const NodeReport& node : nodes) {
     std::vector<Listing::Cell> row;
-    for (const std::string& text : {to_string(node.id) + (node.id == coordinator ? " *" : ""), to_string(node.state),
-                                    fmt::format("{}/{}", node.running, node.slots), fmt::format("{}", node.leased), fmt::format("{}", node.blocks),
-                                    format_size(node.block_bytes), format_size(node.free_bytes), format_size(node.rss_bytes), rfc3339(node.since_ms)}) {
+    for (const std::string& text :
+         {to_string(node.id) + (node.id == coordinator ? " *" : ""), to_string(node.state),
+          fmt::format("{}/{}", node.running, node.slots), fmt::format("{}", node.leased), fmt::format("{}", node.blocks),
+          format_size(node.block_bytes), format_size(node.free_bytes), format_size(node.rss_bytes), rfc3339(node.since_ms)}) {
       row.push_back({nullptr, text.empty() ? "-" : text});
     }
     rows.push_back(std::move(row));
@@ -86,9 +90,12 @@ void append_events(std::vector<std::string>& lines, const std::deque<Event>& eve
   count = std::min(count, events.size());
   for (auto at = events.end() - static_cast<std::ptrdiff_t>(count); at != events.end(); ++at) {
     const std::string time = rfc3339(at->at_ms);
-    const std::string what = !at->job ? "" : at->batch < 0 ? to_string(at->job) : batch_name(at->job, static_cast<BatchIndex>(at->batch));
+    const std::string what = !at->job        ? ""
+                             : at->batch < 0 ? to_string(at->job)
+                                             : batch_name(at->job, static_cast<BatchIndex>(at->batch));
     static constexpr std::size_t kClock = 11;  // the day of an event is today's
-    lines.push_back(fmt::format("{}  {:<4} {:<16} {:<8} {}", time.size() > kClock ? time.substr(kClock) : time, to_string(at->node), at->type, what, at->text));
+    lines.push_back(fmt::format("{}  {:<4} {:<16} {:<8} {}", time.size() > kClock ? time.substr(kClock) : time,
+                                to_string(at->node), at->type, what, at->text));
   }
 }
 
@@ -105,11 +112,12 @@ std::string fit(const std::string& line, std::size_t width) {
 
 }  // namespace
 
-std::vector<std::string> live_screen(const std::string& what, const StatsNotice& stats, NodeId coordinator, const std::deque<Event>& events,
-                                     std::size_t width, std::size_t height) {
+std::vector<std::string> live_screen(const std::string& what, const StatsNotice& stats, NodeId coordinator,
+                                     const std::deque<Event>& events, std::size_t width, std::size_t height) {
   std::vector<std::string> lines;
   const std::string time = rfc3339(stats.at_ms);
-  lines.push_back(fmt::format("idunno watch {}   {}   coordinator {}   Ctrl-C leaves; jobs go on", what, time.empty() ? "waiting for the first numbers" : time,
+  lines.push_back(fmt::format("idunno watch {}   {}   coordinator {}   Ctrl-C leaves; jobs go on", what,
+                              time.empty() ? "waiting for the first numbers" : time,
                               coordinator ? to_string(coordinator) : "none"));
   lines.emplace_back();
   if (what == "all" || what == "jobs") {
@@ -158,7 +166,8 @@ void LiveView::draw() {
   winsize size{};
   const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1 && size.ws_col > 0;
   static constexpr std::size_t kRowsUnknown = 24;
-  const auto lines = live_screen(what_, stats_, coordinator_, events_, terminal_width(STDOUT_FILENO), known ? size.ws_row : kRowsUnknown);
+  const auto lines =
+      live_screen(what_, stats_, coordinator_, events_, terminal_width(STDOUT_FILENO), known ? size.ws_row : kRowsUnknown);
   std::string out = "\x1b[H";
   for (std::size_t i = 0; i < lines.size(); ++i) out += lines[i] + "\x1b[K" + (i + 1 < lines.size() ? "\r\n" : "");
   out += "\x1b[J";

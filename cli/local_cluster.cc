@@ -115,7 +115,8 @@ Result<LocalCluster> LocalCluster::make(const fs::path& folder, const Options& o
   std::error_code error;
   if (fs::exists(file, error)) return Error{Errc::conflict, fmt::format("{} exists already", file.string())};
   if (fs::exists(home, error) && !fs::is_empty(home, error)) {
-    return Error{Errc::conflict, fmt::format("{} is not empty and holds no cluster.toml; name another folder with --dir", home.string())};
+    return Error{Errc::conflict,
+                 fmt::format("{} is not empty and holds no cluster.toml; name another folder with --dir", home.string())};
   }
   const unsigned ports = options.nodes * kPortsPerNode;
   std::uint16_t port = options.port;
@@ -125,13 +126,14 @@ Result<LocalCluster> LocalCluster::make(const fs::path& folder, const Options& o
     port = free_port_range(static_cast<std::uint16_t>(kPortFirst + spread), ports);
     if (port == 0) return Error{Errc::unavailable, fmt::format("no {} free ports in a row on {}", ports, kLoopback)};
   } else if (free_port_range(port, ports) != port) {
-    return Error{Errc::conflict, fmt::format("ports {} to {} on {} are not all free; leave --port out to have free ones found", port,
-                                             port + ports - 1, kLoopback)};
+    return Error{Errc::conflict, fmt::format("ports {} to {} on {} are not all free; leave --port out to have free ones found",
+                                             port, port + ports - 1, kLoopback)};
   }
   ClusterConfig config;
   config.file = file;
   config.keys_dir = home / "keys";
-  config.id = fmt::format("local-{:012x}", (hash64(home.string(), wall_now_ms()) ^ static_cast<std::uint64_t>(getpid())) & 0xFFFFFFFFFFFFU);
+  config.id = fmt::format("local-{:012x}",
+                          (hash64(home.string(), wall_now_ms()) ^ static_cast<std::uint64_t>(getpid())) & 0xFFFFFFFFFFFFU);
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   config.tuning.slots = options.slots != 0 ? options.slots : std::max(1U, cores / options.nodes);
   for (unsigned i = 0; i < options.nodes; ++i) {
@@ -157,7 +159,8 @@ Result<LocalCluster> LocalCluster::open(const fs::path& config_file) {
   const fs::path file = absolute_path(config_file);
   std::error_code error;
   if (!fs::exists(file, error)) {
-    return Error{Errc::not_found, fmt::format("no local cluster here: {} does not exist; start one with `idunno up`", file.string())};
+    return Error{Errc::not_found,
+                 fmt::format("no local cluster here: {} does not exist; start one with `idunno up`", file.string())};
   }
   auto config = ClusterConfig::load(file);
   if (!config) return config.error();
@@ -166,9 +169,10 @@ Result<LocalCluster> LocalCluster::open(const fs::path& config_file) {
     const fs::path data = absolute_path(node.data_dir);
     const bool inside = data.parent_path() == home;
     if (!is_loopback(node.host) || !inside) {
-      return Error{Errc::conflict, fmt::format("{} is not a local cluster: node {} is {} with data in {}; start, stop and kill its nodes on "
-                                               "their own machines (systemctl, or ssh and kill)",
-                                               file.string(), to_string(node.id), node.host, node.data_dir.string())};
+      return Error{Errc::conflict,
+                   fmt::format("{} is not a local cluster: node {} is {} with data in {}; start, stop and kill its nodes on "
+                               "their own machines (systemctl, or ssh and kill)",
+                               file.string(), to_string(node.id), node.host, node.data_dir.string())};
     }
   }
   config->file = file;
@@ -193,7 +197,8 @@ std::map<NodeId, pid_t> LocalCluster::running() const {
 Result<pid_t> LocalCluster::start(NodeId node) const {
   const NodeConfig* found = config_.node(node);
   if (found == nullptr) return Error{Errc::not_found, fmt::format("no node {} in {}", to_string(node), config_.file.string())};
-  if (const pid_t at = pid(node); at != 0) return Error{Errc::conflict, fmt::format("{} runs already (pid {})", to_string(node), at)};
+  if (const pid_t at = pid(node); at != 0)
+    return Error{Errc::conflict, fmt::format("{} runs already (pid {})", to_string(node), at)};
   auto program = program_beside_us(kNodeProgram);
   if (!program) return program.error();
   std::error_code error;
@@ -205,7 +210,8 @@ Result<pid_t> LocalCluster::start(NodeId node) const {
 
 Result<std::vector<pid_t>> LocalCluster::signal(NodeId node, int number) const {
   const pid_t at = pid(node);
-  if (at == 0) return Error{Errc::conflict, fmt::format("{} does not run; `idunno node start {}` starts it", to_string(node), node.value)};
+  if (at == 0)
+    return Error{Errc::conflict, fmt::format("{} does not run; `idunno node start {}` starts it", to_string(node), node.value)};
   std::vector<pid_t> signalled{at};
   const std::vector<pid_t> executors = children_of(at, kExecutorProgram);
   if (kill(at, number) != 0) {
@@ -281,8 +287,8 @@ Status ended_early(const LocalCluster& cluster, const std::map<NodeId, pid_t>& s
   return {};
 }
 
-Result<StatusReply> wait_until(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started, Duration limit,
-                               const Wanted& wanted) {
+Result<StatusReply> wait_until(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started,
+                               Duration limit, const Wanted& wanted) {
   static constexpr Duration kLook = std::chrono::milliseconds(50);
   const Time deadline = monotonic_now() + limit;
   EventLoop& loop = session.loop();
@@ -315,7 +321,8 @@ Result<StatusReply> wait_until(const LocalCluster& cluster, Session& session, co
 
 }  // namespace
 
-Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started, Duration limit) {
+Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started,
+                                  Duration limit) {
   return wait_until(cluster, session, started, limit, [&](const StatusReply& status) {
     return status.coordinator && status.nodes.size() == cluster.config().nodes.size() &&
            std::all_of(status.nodes.begin(), status.nodes.end(), [](const NodeReport& n) { return n.state == NodeState::alive; });

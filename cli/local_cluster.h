@@ -21,10 +21,11 @@ class LocalCluster {
  public:
   struct Options {
     unsigned nodes = 5;
-    std::uint16_t port = 0;    ///< first port; 0 = a free range is looked for
-    std::uint32_t slots = 0;   ///< executors a node; 0 = the cores divided by the nodes, at least 1
+    std::uint16_t port = 0;   ///< first port; 0 = a free range is looked for
+    std::uint32_t slots = 0;  ///< executors a node; 0 = the cores divided by the nodes, at least 1
   };
-  /// Writes the configuration and keys: admin, submit, read and one for each node. conflict when the folder holds a cluster already.
+  /// Writes the configuration and keys: admin, submit, read and one for each node. conflict when the folder holds a cluster
+  /// already.
   [[nodiscard]] static Result<LocalCluster> make(const std::filesystem::path& folder, const Options& options);
   /// not_found when there is none; conflict when the configuration's nodes are not of this machine and folder.
   [[nodiscard]] static Result<LocalCluster> open(const std::filesystem::path& config_file);
@@ -51,10 +52,10 @@ class LocalCluster {
   std::filesystem::path folder_;
 };
 
-/// Until every node is alive in the eyes of the coordinator; `started` are nodes this process has just started (their end is noticed at
-/// once). The error names the node and ends with its last words.
-[[nodiscard]] Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session, const std::map<NodeId, pid_t>& started,
-                                                Duration limit);
+/// Until every node is alive in the eyes of the coordinator; `started` are nodes this process has just started (their end is
+/// noticed at once). The error names the node and ends with its last words.
+[[nodiscard]] Result<StatusReply> wait_until_up(const LocalCluster& cluster, Session& session,
+                                                const std::map<NodeId, pid_t>& started, Duration limit);
 /// The same, but only the nodes of `started` must be alive, each in its new process.
 [[nodiscard]] Result<StatusReply> wait_until_nodes_alive(const LocalCluster& cluster, Session& session,
                                                          const std::map<NodeId, pid_t>& started, Duration limit);
@@ -66,8 +67,8 @@ class LocalCluster {
 /// read. Names of the keys made.
 [[nodiscard]] Result<std::vector<std::string>> make_missing_keys(const ClusterConfig& config, bool clients);
 
-/// A local cluster in a fresh folder that is gone with this object, and also when the process is ended by SIGINT, SIGTERM, SIGHUP or
-/// SIGPIPE. One at a time. For measurements.
+/// A local cluster in a fresh folder that is gone with this object, and also when the process is ended by SIGINT, SIGTERM, SIGHUP
+/// or SIGPIPE. One at a time. For measurements.
 class TemporaryCluster {
  public:
   [[nodiscard]] static Result<std::unique_ptr<TemporaryCluster>> up(const LocalCluster::Options& options, Duration limit);

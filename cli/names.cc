@@ -43,7 +43,8 @@ Result<NodeId> parse_node(const std::string& text, const ClusterConfig& config) 
   }
   const NodeId id{static_cast<std::uint32_t>(number)};
   if (config.node(id) == nullptr) {
-    return Error{Errc::not_found, fmt::format("no node {} in {}; it has {}", to_string(id), config.file.string(), addresses_of(config))};
+    return Error{Errc::not_found,
+                 fmt::format("no node {} in {}; it has {}", to_string(id), config.file.string(), addresses_of(config))};
   }
   return id;
 }

@@ -12,8 +12,8 @@
 
 namespace idunno::cli {
 
-/// "j12" and "12" are that job, there or not; otherwise the one job with that name, or whose name begins so. not_found names what is
-/// there; invalid when several match.
+/// "j12" and "12" are that job, there or not; otherwise the one job with that name, or whose name begins so. not_found names what
+/// is there; invalid when several match.
 [[nodiscard]] Result<JobId> match_job(const std::string& text, const std::vector<std::pair<JobId, std::string>>& jobs);
 
 /// The number of "j12", "12" (prefix 'j'); 0 when `text` has another form or does not fit.

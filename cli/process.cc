@@ -130,7 +130,8 @@ bool is_node_process(const std::vector<std::string>& arguments, const fs::path& 
   bool same_node = false;
   for (std::size_t i = 1; i + 1 < arguments.size(); ++i) {
     if (arguments[i] == "--config") same_config = fs::path(arguments[i + 1]).lexically_normal() == config.lexically_normal();
-    if (arguments[i] == "--node") same_node = arguments[i + 1] == std::to_string(node) || arguments[i + 1] == "n" + std::to_string(node);
+    if (arguments[i] == "--node")
+      same_node = arguments[i + 1] == std::to_string(node) || arguments[i + 1] == "n" + std::to_string(node);
   }
   return same_config && same_node;
 }
@@ -154,14 +155,16 @@ Result<pid_t> spawn_detached(const std::vector<std::string>& arguments, const fs
   posix_spawn_file_actions_addclosefrom_np(&setup.actions, STDERR_FILENO + 1);
   auto argv = pointers(arguments);
   pid_t pid = 0;
-  if (const int error = posix_spawn(&pid, arguments.front().c_str(), &setup.actions, &setup.attributes, argv.data(), environ); error != 0) {
+  if (const int error = posix_spawn(&pid, arguments.front().c_str(), &setup.actions, &setup.attributes, argv.data(), environ);
+      error != 0) {
     return Error{Errc::internal, fmt::format("starting {}: {}", arguments.front(), std::strerror(error))};
   }
   return pid;
 }
 
 std::string Finished::text() const {
-  return signal != 0 ? fmt::format("killed by signal {} ({})", signal, strsignal(signal)) : fmt::format("exit code {}", exit_code);
+  return signal != 0 ? fmt::format("killed by signal {} ({})", signal, strsignal(signal))
+                     : fmt::format("exit code {}", exit_code);
 }
 
 Result<std::vector<Finished>> run_together(const std::vector<std::vector<std::string>>& commands,

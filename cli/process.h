@@ -20,7 +20,8 @@ namespace idunno::cli {
 [[nodiscard]] std::vector<pid_t> children_of(pid_t parent, const std::string& program);
 
 /// Whether `arguments` are those of `idunnod --config <config> --node <node>` (in any order; paths compared after normalising).
-[[nodiscard]] bool is_node_process(const std::vector<std::string>& arguments, const std::filesystem::path& config, std::uint32_t node);
+[[nodiscard]] bool is_node_process(const std::vector<std::string>& arguments, const std::filesystem::path& config,
+                                   std::uint32_t node);
 
 /// A program beside this one; not_found says where it was looked for.
 [[nodiscard]] Result<std::filesystem::path> program_beside_us(const std::string& name);
@@ -33,7 +34,7 @@ namespace idunno::cli {
 struct Finished {
   int exit_code = -1;  ///< -1 = by a signal
   int signal = 0;
-  std::string out;     ///< what it wrote to stdout
+  std::string out;           ///< what it wrote to stdout
   std::string text() const;  ///< "exit code 3", "killed by signal 11 (Segmentation fault)"
 };
 /// Runs programs at the same time, each with its stdout read, and waits for all. stderr is ours. `environment` is added to ours.

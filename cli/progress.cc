@@ -45,7 +45,8 @@ std::string amount(const ProgressState& state) {
   if (state.bytes) {
     return state.total == 0 ? format_size(state.done) : format_size(state.done) + " of " + format_size(state.total);
   }
-  return state.total == 0 ? fmt::format("{} {}", state.done, state.unit) : fmt::format("{}/{} {}", state.done, state.total, state.unit);
+  return state.total == 0 ? fmt::format("{} {}", state.done, state.unit)
+                          : fmt::format("{}/{} {}", state.done, state.total, state.unit);
 }
 
 std::string rate_text(const ProgressState& state) {
@@ -56,7 +57,8 @@ std::string rate_text(const ProgressState& state) {
 }  // namespace
 
 std::string progress_text(const ProgressState& state, std::size_t width) {
-  const double fraction = state.total == 0 ? 0 : static_cast<double>(std::min(state.done, state.total)) / static_cast<double>(state.total);
+  const double fraction =
+      state.total == 0 ? 0 : static_cast<double>(std::min(state.done, state.total)) / static_cast<double>(state.total);
   std::string tail;
   if (state.total > 0) tail += fmt::format("{:3.0f}%  ", std::floor(fraction * 100));
   tail += amount(state);

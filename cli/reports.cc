@@ -13,33 +13,48 @@ namespace idunno::cli {
 
 std::string to_string(JobState state) {
   switch (state) {
-    case JobState::queued: return "queued";
-    case JobState::running: return "running";
-    case JobState::paused: return "paused";
-    case JobState::done: return "done";
-    case JobState::failed: return "failed";
-    case JobState::stopped: return "stopped";
+    case JobState::queued:
+      return "queued";
+    case JobState::running:
+      return "running";
+    case JobState::paused:
+      return "paused";
+    case JobState::done:
+      return "done";
+    case JobState::failed:
+      return "failed";
+    case JobState::stopped:
+      return "stopped";
   }
   return "unknown";
 }
 
 std::string to_string(NodeState state) {
   switch (state) {
-    case NodeState::alive: return "alive";
-    case NodeState::suspect: return "suspect";
-    case NodeState::dead: return "dead";
-    case NodeState::left: return "left";
-    case NodeState::unknown: return "unknown";
+    case NodeState::alive:
+      return "alive";
+    case NodeState::suspect:
+      return "suspect";
+    case NodeState::dead:
+      return "dead";
+    case NodeState::left:
+      return "left";
+    case NodeState::unknown:
+      return "unknown";
   }
   return "unknown";
 }
 
 std::string to_string(ItemKind kind) {
   switch (kind) {
-    case ItemKind::image: return "image";
-    case ItemKind::pixels: return "pixels";
-    case ItemKind::numbers: return "numbers";
-    case ItemKind::nothing: return "nothing";
+    case ItemKind::image:
+      return "image";
+    case ItemKind::pixels:
+      return "pixels";
+    case ItemKind::numbers:
+      return "numbers";
+    case ItemKind::nothing:
+      return "nothing";
   }
   return "unknown";
 }
@@ -57,12 +72,16 @@ double eta_seconds(const JobReport& job) {
 
 ExitCode exit_code_of(const JobReport& job) {
   switch (job.state) {
-    case JobState::failed: return kJobFailed;
-    case JobState::stopped: return kJobStopped;
-    case JobState::done: return job.errors > 0 ? kQueryErrors : kDone;
+    case JobState::failed:
+      return kJobFailed;
+    case JobState::stopped:
+      return kJobStopped;
+    case JobState::done:
+      return job.errors > 0 ? kQueryErrors : kDone;
     case JobState::queued:
     case JobState::running:
-    case JobState::paused: break;
+    case JobState::paused:
+      break;
   }
   return kTimedOut;
 }
@@ -252,27 +271,48 @@ std::string fairness_text(const FairnessReport& fairness) {
     out += fmt::format(" {:.3f} in the last 10 s with two or more jobs", from_milli(fairness.last_max_min_milli));
   }
   if (fairness.windows > 0) {
-    out += fmt::format("; within 10 % in {:.0f} %, within 20 % in {:.0f} % of {} windows", 100.0 * fairness.in10_windows / fairness.windows,
-                       100.0 * fairness.in20_windows / fairness.windows, fairness.windows);
+    out += fmt::format("; within 10 % in {:.0f} %, within 20 % in {:.0f} % of {} windows",
+                       100.0 * fairness.in10_windows / fairness.windows, 100.0 * fairness.in20_windows / fairness.windows,
+                       fairness.windows);
   }
   return out;
 }
 
 Listing stats_listing(const JobReportsReply& reports) {
   Listing listing("idunno.stats.v1", "jobs",
-                  {{"id", "JOB"}, {"name", "NAME"}, {"kind", ""}, {"model", ""}, {"state", "STATE"}, {"batch", "BATCH", true},
-                   {"weight", "WEIGHT", true}, {"total", ""}, {"done", "DONE", true}, {"errors", "ERRORS", true},
-                   {"rate_qps", "RATE/s 10s", true}, {"rate_all_qps", "ALL", true}, {"mean_ms", "MEAN ms", true}, {"sd_ms", "SD", true},
-                   {"median_ms", "MEDIAN", true}, {"p90_ms", "P90", true}, {"p95_ms", "P95", true}, {"p99_ms", "P99", true},
-                   {"nodes", "NODES"}, {"eta_s", "ETA", true}});
+                  {{"id", "JOB"},
+                   {"name", "NAME"},
+                   {"kind", ""},
+                   {"model", ""},
+                   {"state", "STATE"},
+                   {"batch", "BATCH", true},
+                   {"weight", "WEIGHT", true},
+                   {"total", ""},
+                   {"done", "DONE", true},
+                   {"errors", "ERRORS", true},
+                   {"rate_qps", "RATE/s 10s", true},
+                   {"rate_all_qps", "ALL", true},
+                   {"mean_ms", "MEAN ms", true},
+                   {"sd_ms", "SD", true},
+                   {"median_ms", "MEDIAN", true},
+                   {"p90_ms", "P90", true},
+                   {"p95_ms", "P95", true},
+                   {"p99_ms", "P99", true},
+                   {"nodes", "NODES"},
+                   {"eta_s", "ETA", true}});
   for (const JobReport& job : reports.jobs) {
     const LatencySummary& l = job.latency;
-    const std::map<std::string, std::string> texts{
-        {"done", fmt::format("{}/{}", job.done, job.spec.queries)}, {"weight", fmt::format("{:g}", from_milli(job.spec.weight_milli))},
-        {"rate_qps", qps_text(job.rate_milli_qps)}, {"rate_all_qps", qps_text(job.rate_all_milli_qps)},
-        {"mean_ms", ms_text(l, l.mean_us)}, {"sd_ms", ms_text(l, l.sd_us)}, {"median_ms", ms_text(l, l.median_us)},
-        {"p90_ms", ms_text(l, l.p90_us)}, {"p95_ms", ms_text(l, l.p95_us)}, {"p99_ms", ms_text(l, l.p99_us)},
-        {"eta_s", is_over(job.state) ? "-" : eta_text(eta_seconds(job))}};
+    const std::map<std::string, std::string> texts{{"done", fmt::format("{}/{}", job.done, job.spec.queries)},
+                                                   {"weight", fmt::format("{:g}", from_milli(job.spec.weight_milli))},
+                                                   {"rate_qps", qps_text(job.rate_milli_qps)},
+                                                   {"rate_all_qps", qps_text(job.rate_all_milli_qps)},
+                                                   {"mean_ms", ms_text(l, l.mean_us)},
+                                                   {"sd_ms", ms_text(l, l.sd_us)},
+                                                   {"median_ms", ms_text(l, l.median_us)},
+                                                   {"p90_ms", ms_text(l, l.p90_us)},
+                                                   {"p95_ms", ms_text(l, l.p95_us)},
+                                                   {"p99_ms", ms_text(l, l.p99_us)},
+                                                   {"eta_s", is_over(job.state) ? "-" : eta_text(eta_seconds(job))}};
     std::vector<Listing::Cell> row;
     const Json json = job_json(job);
     for (const auto& [name, value] : json.items()) {
@@ -288,10 +328,23 @@ Listing stats_listing(const JobReportsReply& reports) {
 
 Listing nodes_listing(const StatusReply& status, const std::string& schema) {
   Listing listing(schema, "nodes",
-                  {{"id", "NODE"}, {"state", "STATE"}, {"roles", "ROLES"}, {"pid", "PID", true}, {"address", "ADDRESS"}, {"data_dir", ""},
-                   {"incarnation", ""}, {"since", "SINCE"}, {"slots", "SLOTS", true}, {"running", "RUNNING", true}, {"leased", "LEASED", true},
-                   {"blocks", "BLOCKS", true}, {"block_bytes", "STORED", true}, {"free_bytes", "FREE", true}, {"capacity_bytes", ""},
-                   {"rss_bytes", "RSS", true}, {"read_only", ""}});
+                  {{"id", "NODE"},
+                   {"state", "STATE"},
+                   {"roles", "ROLES"},
+                   {"pid", "PID", true},
+                   {"address", "ADDRESS"},
+                   {"data_dir", ""},
+                   {"incarnation", ""},
+                   {"since", "SINCE"},
+                   {"slots", "SLOTS", true},
+                   {"running", "RUNNING", true},
+                   {"leased", "LEASED", true},
+                   {"blocks", "BLOCKS", true},
+                   {"block_bytes", "STORED", true},
+                   {"free_bytes", "FREE", true},
+                   {"capacity_bytes", ""},
+                   {"rss_bytes", "RSS", true},
+                   {"read_only", ""}});
   for (const NodeReport& node : status.nodes) {
     std::vector<Listing::Cell> row;
     const Json json = node_json(node, status);

@@ -28,7 +28,8 @@ Status ResultCheck::block(std::uint64_t batch, std::string_view rows) {
   const std::uint64_t end = std::min(queries_, (batch + 1) * batch_);
   while (!rows.empty()) {
     const std::size_t length = std::min(rows.find('\n'), rows.size());
-    if (next_ >= end) return Error{Errc::damaged, fmt::format("batch {} has more rows than its {} queries", batch, end - batch * batch_)};
+    if (next_ >= end)
+      return Error{Errc::damaged, fmt::format("batch {} has more rows than its {} queries", batch, end - batch * batch_)};
     if (auto status = row(rows.substr(0, length)); !status) return status;
     rows.remove_prefix(std::min(length + 1, rows.size()));
   }
@@ -44,11 +45,14 @@ Status ResultCheck::row(std::string_view line) {
     return Error{Errc::damaged, fmt::format("the row of query {} is not an object with index and query", next_)};
   }
   const auto index = parsed["index"].get<std::uint64_t>();
-  if (index != next_) return Error{Errc::damaged, fmt::format("query {} is {}: the row there says index {}", next_, index < next_ ? "doubled or out of order" : "missing", index)};
+  if (index != next_)
+    return Error{Errc::damaged, fmt::format("query {} is {}: the row there says index {}", next_,
+                                            index < next_ ? "doubled or out of order" : "missing", index)};
   auto name = name_of_(next_);
   if (!name) return name.error();
   if (parsed["query"].get_ref<const std::string&>() != *name) {
-    return Error{Errc::damaged, fmt::format("the row of query {} is of '{}', the manifest says '{}'", next_, parsed["query"].get<std::string>(), *name)};
+    return Error{Errc::damaged, fmt::format("the row of query {} is of '{}', the manifest says '{}'", next_,
+                                            parsed["query"].get<std::string>(), *name)};
   }
   if (parsed.contains("error")) ++errors_;
   ++next_;
@@ -57,7 +61,8 @@ Status ResultCheck::row(std::string_view line) {
 
 Status ResultCheck::finish() const {
   if (next_ == queries_) return {};
-  return Error{Errc::damaged, fmt::format("{} of {} queries have no row, the first is query {}", queries_ - next_, queries_, next_)};
+  return Error{Errc::damaged,
+               fmt::format("{} of {} queries have no row, the first is query {}", queries_ - next_, queries_, next_)};
 }
 
 Hash128 ResultCheck::digest() const { return hash128(hashes_); }

@@ -22,7 +22,9 @@ Status parse_rows(std::string_view lines, const std::function<Status(const Json&
   while (!lines.empty()) {
     const std::size_t end = std::min(lines.find('\n'), lines.size());
     const Json row = Json::parse(lines.substr(0, end), nullptr, false);
-    if (!row.is_object()) return Error{Errc::damaged, fmt::format("a result row is not a JSON object: {}", lines.substr(0, std::min<std::size_t>(end, 80)))};
+    if (!row.is_object())
+      return Error{Errc::damaged,
+                   fmt::format("a result row is not a JSON object: {}", lines.substr(0, std::min<std::size_t>(end, 80)))};
     if (auto status = each(row); !status) return status;
     lines.remove_prefix(std::min(end + 1, lines.size()));
   }
@@ -61,7 +63,9 @@ class CsvWriter : public ResultWriter {
       header_ = true;
     }
     auto status = parse_rows(lines, [&](const Json& row) {
-      const auto field = [](const Json& object, const char* name) { return object.contains(name) ? csv_field(object[name]) : std::string(); };
+      const auto field = [](const Json& object, const char* name) {
+        return object.contains(name) ? csv_field(object[name]) : std::string();
+      };
       text += field(row, "index") + "," + field(row, "query") + "," + field(row, "error");
       const Json none = Json::array();
       const Json& top = row.contains("top") ? row["top"] : none;
@@ -102,7 +106,8 @@ class NumpyWriter : public ResultWriter {
           }
           return Status();
         }
-        return Status(Error{Errc::invalid, "a .npy file needs a model whose output kind is \"tensor\"; use .jsonl or .csv for labels"});
+        return Status(
+            Error{Errc::invalid, "a .npy file needs a model whose output kind is \"tensor\"; use .jsonl or .csv for labels"});
       }
       if (!shape_) start(row, bytes);
       if (row["data"].size() != values_) return Status(Error{Errc::damaged, "rows of one job differ in their number of values"});
@@ -116,7 +121,9 @@ class NumpyWriter : public ResultWriter {
   }
 
   Status finish() override {
-    if (written_ != queries_) return Error{Errc::conflict, fmt::format("{} of {} rows are there; a .npy file is written of a complete job", written_, queries_)};
+    if (written_ != queries_)
+      return Error{Errc::conflict,
+                   fmt::format("{} of {} rows are there; a .npy file is written of a complete job", written_, queries_)};
     if (!shape_) return Error{Errc::invalid, "no row holds numbers: all have errors"};
     return {};
   }
@@ -175,9 +182,12 @@ Result<ResultFormat> result_format_of(const std::string& file) {
 
 std::unique_ptr<ResultWriter> make_result_writer(ResultFormat format, std::uint64_t queries, ResultWriter::Out out) {
   switch (format) {
-    case ResultFormat::jsonl: return std::make_unique<JsonLinesWriter>(std::move(out));
-    case ResultFormat::csv: return std::make_unique<CsvWriter>(std::move(out));
-    case ResultFormat::npy: return std::make_unique<NumpyWriter>(queries, std::move(out));
+    case ResultFormat::jsonl:
+      return std::make_unique<JsonLinesWriter>(std::move(out));
+    case ResultFormat::csv:
+      return std::make_unique<CsvWriter>(std::move(out));
+    case ResultFormat::npy:
+      return std::make_unique<NumpyWriter>(queries, std::move(out));
   }
   return nullptr;
 }

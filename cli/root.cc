@@ -18,8 +18,15 @@ void add_global_options(CLI::App& root, App& app) {
   Globals& globals = app.globals;
   static constexpr char kGroup[] = "Global options";
   globals.dir = "./.idunno";
-  root.add_option("--dir", globals.dir, "folder of the local cluster")->envname("IDUNNO_DIR")->type_name("DIR")->capture_default_str()->group(kGroup);
-  root.add_option("--config", globals.config, "the cluster's TOML file (default <dir>/cluster.toml)")->envname("IDUNNO_CONFIG")->type_name("FILE")->group(kGroup);
+  root.add_option("--dir", globals.dir, "folder of the local cluster")
+      ->envname("IDUNNO_DIR")
+      ->type_name("DIR")
+      ->capture_default_str()
+      ->group(kGroup);
+  root.add_option("--config", globals.config, "the cluster's TOML file (default <dir>/cluster.toml)")
+      ->envname("IDUNNO_CONFIG")
+      ->type_name("FILE")
+      ->group(kGroup);
   root.add_option("--key", globals.key, "secret key file (default <keys>/admin.key)")->type_name("FILE")->group(kGroup);
   root.add_option_function<std::string>(
           "--timeout",
@@ -36,10 +43,13 @@ void add_global_options(CLI::App& root, App& app) {
   root.add_option("-o,--output", globals.format, "table, json, jsonl or csv (default table)")
       ->type_name("FORMAT")
       ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Format>{{"table", Format::table}, {"json", Format::json}, {"jsonl", Format::jsonl}, {"csv", Format::csv}})
+                      std::map<std::string, Format>{
+                          {"table", Format::table}, {"json", Format::json}, {"jsonl", Format::jsonl}, {"csv", Format::csv}})
                       .description("{table,json,jsonl,csv}"))
       ->group(kGroup);
-  root.add_flag_callback("--json", [&globals] { globals.format = Format::json; }, "same as -o json")->group(kGroup);
+  root.add_flag_callback(
+          "--json", [&globals] { globals.format = Format::json; }, "same as -o json")
+      ->group(kGroup);
   root.add_flag("-y,--yes", globals.yes, "do not ask")->group(kGroup);
   root.add_flag("-q,--quiet", globals.quiet, "no progress and no notes on stderr")->group(kGroup);
   root.add_flag("-v,--verbose", globals.verbose, "say more")->group(kGroup);
@@ -94,7 +104,9 @@ std::pair<std::string, std::string> explain_usage_error(const CLI::App& root, co
     const bool option = word.size() > 1 && word.front() == '-';
     std::string kind = option ? "option" : commands.empty() ? "argument" : "command";
     std::string near = option ? nearest_word(word.substr(0, word.find('=')), option_names(at)) : nearest_word(word, commands);
-    return {fmt::format("{}: unknown {} '{}'{}", command, kind, word, near.empty() ? "" : fmt::format("; did you mean '{}'?", near)), help};
+    return {
+        fmt::format("{}: unknown {} '{}'{}", command, kind, word, near.empty() ? "" : fmt::format("; did you mean '{}'?", near)),
+        help};
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !commands.empty()) {
     std::string list;
@@ -126,10 +138,11 @@ void build_tree(CLI::App& root, App& app) {
   add_bench_commands(root, app);
   add_keys_commands(root, app);
   add_completion_command(root, app);
-  root.footer("Example:\n  idunno up -n 5\n  idunno fs put -r photos /data/photos\n  idunno model init resnet18\n"
-              "  idunno submit --model resnet18 --data /data/photos --batch 16 --wait\n"
-              "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 no coordinator, 5 timed out, 6 job failed, 7 job stopped,\n"
-              "  8 job done with query errors, 9 not now, 10 not allowed, 11 assertion failed, 12 damaged data");
+  root.footer(
+      "Example:\n  idunno up -n 5\n  idunno fs put -r photos /data/photos\n  idunno model init resnet18\n"
+      "  idunno submit --model resnet18 --data /data/photos --batch 16 --wait\n"
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 no coordinator, 5 timed out, 6 job failed, 7 job stopped,\n"
+      "  8 job done with query errors, 9 not now, 10 not allowed, 11 assertion failed, 12 damaged data");
 }
 
 int run(int argc, const char* const* argv) {

@@ -1,5 +1,6 @@
 #pragma once
-/// The whole command tree, and the run of one command line. Apart from main so that tests, completion and man page see the same tree.
+/// The whole command tree, and the run of one command line. Apart from main so that tests, completion and man page see the same
+/// tree.
 
 #include <string>
 #include <vector>

@@ -37,15 +37,17 @@ Result<KeyPair> load_keys(const Globals& globals, const ClusterConfig& config, c
   auto keys = load_secret_key(file);
   if (!keys) {
     if (keys.error().code == Errc::not_found) {
-      return Error{Errc::not_found, fmt::format("no key file {}; name yours with --key FILE, or make one with `idunno keys add`", file.string())};
+      return Error{Errc::not_found,
+                   fmt::format("no key file {}; name yours with --key FILE, or make one with `idunno keys add`", file.string())};
     }
     return keys.error();
   }
   const AdmittedKey* known = admitted.by_public_key(keys->public_key);
   if (known == nullptr) {
-    return Error{Errc::forbidden,
-                 fmt::format("the key '{}' ({}) is not admitted by {}; where the cluster's keys are kept: idunno keys add {} --role submit --public '{}'",
-                             keys->name, file.string(), (config.keys_dir / "admitted.toml").string(), keys->name, keys->public_key)};
+    return Error{Errc::forbidden, fmt::format("the key '{}' ({}) is not admitted by {}; where the cluster's keys are kept: "
+                                              "idunno keys add {} --role submit --public '{}'",
+                                              keys->name, file.string(), (config.keys_dir / "admitted.toml").string(), keys->name,
+                                              keys->public_key)};
   }
   keys->name = known->name;
   keys->role = known->role;
@@ -60,8 +62,9 @@ Session::~Session() = default;
 Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   std::error_code ignored;
   if (!std::filesystem::exists(globals.config, ignored)) {
-    return Error{Errc::not_found, fmt::format("no cluster here: {} does not exist; start one with `idunno up` or name one with --config",
-                                              globals.config.string())};
+    return Error{Errc::not_found,
+                 fmt::format("no cluster here: {} does not exist; start one with `idunno up` or name one with --config",
+                             globals.config.string())};
   }
   std::unique_ptr<Session> session(new Session());
   Impl& impl = *session->impl_;
@@ -71,8 +74,8 @@ Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   impl.config = std::move(config).value();
   auto admitted = AdmittedKeys::load(impl.config.keys_dir / "admitted.toml");
   if (!admitted) {
-    return Error{admitted.error().code,
-                 admitted.error().detail + "; `idunno keys gen --config " + globals.config.string() + "` makes the cluster's keys"};
+    return Error{admitted.error().code, admitted.error().detail + "; `idunno keys gen --config " + globals.config.string() +
+                                            "` makes the cluster's keys"};
   }
   impl.admitted = std::move(admitted).value();
   auto keys = load_keys(globals, impl.config, impl.admitted);

@@ -22,7 +22,8 @@ Result<double> parse_percent(std::string text) {
   if (!text.empty() && text.back() == '%') text.pop_back();
   char* end = nullptr;
   const double percent = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(percent >= 0 && percent <= 1000)) return Error{Errc::invalid, "--assert-fair: a percentage such as 10% is wanted"};
+  if (text.empty() || *end != '\0' || !(percent >= 0 && percent <= 1000))
+    return Error{Errc::invalid, "--assert-fair: a percentage such as 10% is wanted"};
   return percent;
 }
 
@@ -34,7 +35,8 @@ void assert_fair(App& app, const FairnessReport& fairness, double percent) {
     app.exit_code = kAssertion;
   };
   if (milli == 0) return not_met("no 10 s window in which two jobs ran throughout, so nothing to compare");
-  if (from_milli(milli) > 1 + percent / 100) return not_met(fmt::format("the max/min ratio is {:.3f}, more than {:.3f}", from_milli(milli), 1 + percent / 100));
+  if (from_milli(milli) > 1 + percent / 100)
+    return not_met(fmt::format("the max/min ratio is {:.3f}, more than {:.3f}", from_milli(milli), 1 + percent / 100));
 }
 
 void stats(App& app, const Options& options) {
@@ -60,7 +62,8 @@ void stats(App& app, const Options& options) {
   }
   auto reports = session->metadata().call_and_wait(request);
   if (!reports) return app.fail(reports.error(), kDoing);
-  if (reports->jobs.size() < request.jobs.size()) return app.fail(Error{Errc::not_found, "not all of these jobs exist; `idunno job list` shows what is there"}, kDoing);
+  if (reports->jobs.size() < request.jobs.size())
+    return app.fail(Error{Errc::not_found, "not all of these jobs exist; `idunno job list` shows what is there"}, kDoing);
   if (options.fair) {
     if (app.globals.format == Format::table) {
       const std::string text = fairness_text(reports->fairness);
@@ -80,9 +83,11 @@ void add_stats_command(CLI::App& root, App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = root.add_subcommand("stats", "progress, rates, processing times and fairness of jobs");
   command->add_option("job", options->jobs, "ids or names (default: all)")->type_name("J...");
-  command->add_option("--window", options->window, "over which the present rate is measured, 1s to 60s (default 10s)")->type_name("TIME");
+  command->add_option("--window", options->window, "over which the present rate is measured, 1s to 60s (default 10s)")
+      ->type_name("TIME");
   command->add_flag("--fair", options->fair, "only the comparison of the jobs' rates");
-  command->add_option("--assert-fair", options->assert_fair, "exit code 11 when the max/min ratio of the rates is over 1 + this")->type_name("PCT");
+  command->add_option("--assert-fair", options->assert_fair, "exit code 11 when the max/min ratio of the rates is over 1 + this")
+      ->type_name("PCT");
   command->callback([&app, options] { stats(app, *options); });
   command->footer("Example:\n  idunno stats\n  idunno stats --assert-fair 10%");
 }

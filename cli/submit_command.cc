@@ -23,7 +23,8 @@ Result<JobSpec> parse_options(const SubmitOptions& options) {
   if (const auto colon = options.model.rfind(':'); colon != std::string::npos) {
     const std::string version = options.model.substr(colon + 1);
     const std::uint64_t number = numbered(version, 'v');
-    if (number == 0 || number > UINT32_MAX) return usage(fmt::format("--model {}: '{}' is no version number", options.model, version));
+    if (number == 0 || number > UINT32_MAX)
+      return usage(fmt::format("--model {}: '{}' is no version number", options.model, version));
     spec.model = options.model.substr(0, colon);
     spec.model_version = static_cast<std::uint32_t>(number);
   }
@@ -41,7 +42,8 @@ Result<JobSpec> parse_options(const SubmitOptions& options) {
     spec.rate_limit_milli = *limit;
   }
   if (options.data.empty() || options.data.front() != '/') {
-    return usage(fmt::format("--data {}: an SDFS path begins with '/'; `idunno fs put -r DIR /data/NAME` stores local files", options.data));
+    return usage(fmt::format("--data {}: an SDFS path begins with '/'; `idunno fs put -r DIR /data/NAME` stores local files",
+                             options.data));
   }
   spec.data_path = options.data;
   spec.name = options.name.empty() ? spec.model : options.name;
@@ -67,9 +69,12 @@ Status check_model(Session& session, const JobSpec& spec) {
   }
   if (found) return {};
   if (!versions.empty()) {
-    return Error{Errc::not_found, fmt::format("model '{}' has no version {}; it has {}", spec.model, spec.model_version, versions)};
+    return Error{Errc::not_found,
+                 fmt::format("model '{}' has no version {}; it has {}", spec.model, spec.model_version, versions)};
   }
-  return Error{Errc::not_found, fmt::format("no model '{}'; `idunno model list` shows what is there, `idunno model add` or `model init` adds one", spec.model)};
+  return Error{Errc::not_found,
+               fmt::format("no model '{}'; `idunno model list` shows what is there, `idunno model add` or `model init` adds one",
+                           spec.model)};
 }
 
 /// The same text gives the same id, so that a submit that is said again is done once.
@@ -86,7 +91,8 @@ Result<std::uint32_t> parse_weight(const std::string& text) {
   static constexpr double kMax = 1000;
   char* end = nullptr;
   const double weight = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0' || !(weight >= kMin && weight <= kMax)) return usage(fmt::format("--weight {}: must be a number from {} to {}", text, kMin, kMax));
+  if (text.empty() || *end != '\0' || !(weight >= kMin && weight <= kMax))
+    return usage(fmt::format("--weight {}: must be a number from {} to {}", text, kMin, kMax));
   return static_cast<std::uint32_t>(std::llround(weight * 1000));
 }
 
@@ -95,7 +101,8 @@ Result<std::uint32_t> parse_rate_limit(const std::string& text) {
   auto rate = parse_rate(text);
   if (!rate) return usage("--rate: " + rate.error().detail);
   const double milli = *rate * 1000;
-  if (!(milli >= 1 && milli <= UINT32_MAX)) return usage(fmt::format("--rate {}: must be from 0.001/s to 4000000/s, or none", text));
+  if (!(milli >= 1 && milli <= UINT32_MAX))
+    return usage(fmt::format("--rate {}: must be from 0.001/s to 4000000/s, or none", text));
   return static_cast<std::uint32_t>(std::llround(milli));
 }
 
@@ -154,17 +161,26 @@ void submit(App& app, const SubmitOptions& options, bool wait) {
 void add_submit_command(CLI::App& root, App& app) {
   auto options = std::make_shared<SubmitOptions>();
   auto wait = std::make_shared<bool>(false);
-  CLI::App* command = root.add_subcommand("submit", "start a job: every query of a data set through a model; prints the job's id");
-  command->add_option("--model", options->model, "model, or model:version (default: the newest version)")->required()->type_name("M[:V]");
-  command->add_option("--data", options->data, "SDFS folder of images, or a tar, IDX or CSV file")->required()->type_name("/PATH");
+  CLI::App* command =
+      root.add_subcommand("submit", "start a job: every query of a data set through a model; prints the job's id");
+  command->add_option("--model", options->model, "model, or model:version (default: the newest version)")
+      ->required()
+      ->type_name("M[:V]");
+  command->add_option("--data", options->data, "SDFS folder of images, or a tar, IDX or CSV file")
+      ->required()
+      ->type_name("/PATH");
   command->add_option("--batch", options->batch, "queries in one batch; fixed for the job (default 1)")->type_name("N");
   command->add_option("--name", options->name, "name of the job (default: the model's)")->type_name("NAME");
   command->add_option("--weight", options->weight, "share of the rate compared with other jobs (default 1)")->type_name("W");
   command->add_option("--priority", options->priority, "higher goes first (default 0)")->type_name("P");
   command->add_option("--rate", options->rate, "at most so many queries a second, 100/s")->type_name("N/s");
-  command->add_option("--id", options->id, "a key of your own: the same key again gives the same job, not a second one")->type_name("KEY");
-  command->add_option("--top", options->top, "labels in a result row (default: as the model says)")->check(CLI::Range(1U, 1000U))->type_name("K");
-  command->add_flag("--wait", *wait, "wait for the end, with a progress bar; exit code 0 done, 6 failed, 7 stopped, 8 query errors");
+  command->add_option("--id", options->id, "a key of your own: the same key again gives the same job, not a second one")
+      ->type_name("KEY");
+  command->add_option("--top", options->top, "labels in a result row (default: as the model says)")
+      ->check(CLI::Range(1U, 1000U))
+      ->type_name("K");
+  command->add_flag("--wait", *wait,
+                    "wait for the end, with a progress bar; exit code 0 done, 6 failed, 7 stopped, 8 query errors");
   command->callback([&app, options, wait] { submit(app, *options, *wait); });
   command->footer("Example:\n  idunno submit --model resnet18 --data /data/photos --batch 16 --wait");
 }

@@ -25,12 +25,13 @@ struct ProgressState {
   std::string what;
   std::string unit;
   std::uint64_t done = 0;
-  std::uint64_t total = 0;       ///< 0 = not known
-  double rate = 0;               ///< units a second, of late; 0 = not known yet
+  std::uint64_t total = 0;  ///< 0 = not known
+  double rate = 0;          ///< units a second, of late; 0 = not known yet
   Duration elapsed{};
   bool bytes = false;
 };
-/// "submit  [=====>      ]  42%  420/1000 queries  98.5/s  ETA 6 s"; at most `width` columns, the bar gives way first. Width 0: no bar.
+/// "submit  [=====>      ]  42%  420/1000 queries  98.5/s  ETA 6 s"; at most `width` columns, the bar gives way first. Width 0:
+/// no bar.
 [[nodiscard]] std::string progress_text(const ProgressState& state, std::size_t width);
 /// "12 s", "3 m 20 s", "2 h 5 m", "4 d 3 h"; "-" for negative.
 [[nodiscard]] std::string eta_text(double seconds);

@@ -116,7 +116,9 @@ void watch(App& app, const Options& options) {
 void add_watch_command(CLI::App& root, App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = root.add_subcommand("watch", "live view on a terminal; one JSON object a line when piped");
-  command->add_option("what", options->what, "jobs, nodes, events or all (default all)")->check(CLI::IsMember({"jobs", "nodes", "events", "all"}))->type_name("WHAT");
+  command->add_option("what", options->what, "jobs, nodes, events or all (default all)")
+      ->check(CLI::IsMember({"jobs", "nodes", "events", "all"}))
+      ->type_name("WHAT");
   command->add_option("--for", options->duration, "leave after this time (default: at Ctrl-C)")->type_name("TIME");
   command->callback([&app, options] { watch(app, *options); });
   command->footer("Example:\n  idunno watch\n  idunno watch events | jq -c 'select(.type == \"node_dead\")'");

@@ -30,7 +30,7 @@ run up -n 5
 say "a data set: $IMAGES generated photographs-to-be (noise and gradients, 256x256 PNG), stored in SDFS with four copies"
 run bench make-images "$work/images" --count "$IMAGES" --size 256 --seed 1 -q
 run fs put -r "$work/images" /demo/images
-run fs locate /demo/images/00000.png
+run fs locate /demo/images/image-00000.png
 
 say "two networks of the published architecture; their weights are random"
 run model init resnet18 --seed 1

@@ -9,6 +9,18 @@ namespace {
 constexpr std::int64_t kSecondUs = 1'000'000;
 constexpr std::uint64_t kIn10Milli = 1100;
 constexpr std::uint64_t kIn20Milli = 1200;
+/// A batch that runs across the end of the window by less than this much changes nothing worth waiting for.
+constexpr std::uint64_t kNoLagUs = 50'000;
+
+/// Whole seconds after which all batches that were computed in a second have been committed.
+std::int64_t lag_s(const std::vector<FairnessMonitor::Candidate>& candidates) {
+  std::uint64_t longest = 0;
+  for (const auto& candidate : candidates) {
+    if (candidate.competes && candidate.rates != nullptr) longest = std::max(longest, candidate.rates->longest_us());
+  }
+  const auto lag = static_cast<std::int64_t>((longest + static_cast<std::uint64_t>(kSecondUs) - kNoLagUs) / kSecondUs);
+  return std::min(lag, kFairnessLagMaxS);
+}
 
 std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U, kRateWindowMaxS); }
 
@@ -22,13 +34,53 @@ const RateWindow::Slot* RateWindow::slot(std::int64_t second) const {
   return found.second == second ? &found : nullptr;
 }
 
-void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us) {
-  const std::int64_t second = std::max<std::int64_t>(second_of(now), 0);
+RateWindow::Slot* RateWindow::slot_for(std::int64_t second) {
+  if (second < 0) return nullptr;
   if (slots_.empty()) slots_.resize(kRateSeconds);
   Slot& into = slots_[static_cast<std::size_t>(second) % kRateSeconds];
-  if (into.second != second) into = Slot{second, 0, {}};
-  into.queries += queries;
-  into.latency.record(latency_us, queries);
+  if (into.second > second) return nullptr;
+  if (into.second < second) {
+    into = Slot{};
+    into.second = second;
+  }
+  return &into;
+}
+
+void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us) {
+  Slot* into = slot_for(std::max<std::int64_t>(second_of(now), 0));
+  if (into == nullptr) return;
+  into->queries += queries;
+  into->longest_us = std::max(into->longest_us, latency_us);
+  into->latency.record(latency_us, queries);
+  spread(now, queries, latency_us);
+}
+
+void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_us) {
+  const std::int64_t end = now.time_since_epoch().count();
+  const std::int64_t length = std::clamp<std::int64_t>(static_cast<std::int64_t>(latency_us), 1, kFairnessLagMaxS * kSecondUs);
+  const std::int64_t start = end - length;
+  const std::int64_t whole = static_cast<std::int64_t>(queries) * 1000;
+  std::int64_t given = 0;  // up to the end of each second, so that nothing is lost to rounding
+  for (std::int64_t second = start / kSecondUs; second <= end / kSecondUs; ++second) {
+    const std::int64_t until = std::min((second + 1) * kSecondUs, end);
+    const std::int64_t due = whole * (until - start) / length;
+    if (Slot* into = slot_for(second)) into->processed_milli += static_cast<std::uint64_t>(due - given);
+    given = due;
+  }
+}
+
+std::uint64_t RateWindow::processed_milli(std::int64_t first, std::int64_t last) const {
+  std::uint64_t sum = 0;
+  for (std::int64_t second = std::max(first, last - static_cast<std::int64_t>(kRateSeconds) + 1); second <= last; ++second) {
+    if (const Slot* found = slot(second)) sum += found->processed_milli;
+  }
+  return sum;
+}
+
+std::uint64_t RateWindow::longest_us() const {
+  std::uint64_t longest = 0;
+  for (const Slot& one : slots_) longest = std::max(longest, one.longest_us);
+  return longest;
 }
 
 std::uint64_t RateWindow::count(std::int64_t first, std::int64_t last) const {
@@ -68,6 +120,7 @@ void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidat
   last_second_ = now_second;
 
   const std::int64_t window = kFairnessWindowS;
+  const std::int64_t end = now_second - lag_s(candidates);
   std::uint64_t lowest = 0;
   std::uint64_t highest = 0;
   std::uint32_t jobs = 0;
@@ -81,9 +134,9 @@ void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidat
       since_[candidate.job] = Since{now_second, candidate.weight_milli};
       continue;
     }
-    if (now_second - found->second.second < window || candidate.rates == nullptr) continue;
-    const std::uint64_t queries = candidate.rates->count(now_second - window, now_second - 1);
-    const std::uint64_t share = queries * 1'000'000U / std::max(candidate.weight_milli, 1U);
+    if (end - found->second.second < window || candidate.rates == nullptr) continue;
+    const std::uint64_t processed = candidate.rates->processed_milli(end - window, end - 1);
+    const std::uint64_t share = processed * 1000U / std::max(candidate.weight_milli, 1U);
     lowest = jobs == 0 ? share : std::min(lowest, share);
     highest = std::max(highest, share);
     ++jobs;

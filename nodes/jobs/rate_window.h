@@ -16,6 +16,7 @@ namespace idunno {
 inline constexpr std::size_t kRateSeconds = 64;
 inline constexpr std::uint32_t kRateWindowMaxS = 60;
 inline constexpr std::uint32_t kFairnessWindowS = 10;
+inline constexpr std::int64_t kFairnessLagMaxS = 30;
 
 /// The second that `now` lies in.
 [[nodiscard]] std::int64_t second_of(Time now);
@@ -26,6 +27,11 @@ class RateWindow {
   void add(Time now, std::uint64_t queries, std::uint64_t latency_us);
   /// Queries committed in the seconds [first, last]; those longer than kRateSeconds ago are forgotten.
   [[nodiscard]] std::uint64_t count(std::int64_t first, std::int64_t last) const;
+  /// Thousandths of queries processed in the seconds [first, last]: a batch counts for the time in which it was computed, in proportion,
+  /// not for the moment of its commit. Complete only for seconds that lie further back than `longest_us`.
+  [[nodiscard]] std::uint64_t processed_milli(std::int64_t first, std::int64_t last) const;
+  /// The longest processing time of the batches committed in the last kRateSeconds.
+  [[nodiscard]] std::uint64_t longest_us() const;
   /// Thousandths of queries per second over the last `window_s` (bounded to 1..kRateWindowMaxS) whole seconds and the part of the
   /// present one; over `age` when the job is younger than that.
   [[nodiscard]] std::uint64_t rate_milli(std::uint32_t window_s, Duration age, Time now) const;
@@ -36,15 +42,20 @@ class RateWindow {
  private:
   struct Slot {
     std::int64_t second = -1;
-    std::uint64_t queries = 0;
+    std::uint64_t queries = 0;          ///< committed in this second
+    std::uint64_t processed_milli = 0;  ///< thousandths of queries computed in this second
+    std::uint64_t longest_us = 0;
     LatencyHistogram latency;
   };
+  Slot* slot_for(std::int64_t second);  ///< null when it is too long ago
+  void spread(Time now, std::uint64_t queries, std::uint64_t latency_us);
   [[nodiscard]] const Slot* slot(std::int64_t second) const;
   std::vector<Slot> slots_;  ///< none or kRateSeconds, by second modulo that
 };
 
-/// Judges once a second whether the jobs that ran all through the last kFairnessWindowS seconds had rates in the ratio of their
-/// weights.
+/// Judges once a second whether the jobs that ran all through a window of kFairnessWindowS seconds were processed at rates in the ratio of
+/// their weights. Commits come in lumps of a batch, which would make a window of a few batches look unfair by whole batches; so the work
+/// is counted where it was done, and the window ends as far back as the longest batch of the candidates takes.
 class FairnessMonitor {
  public:
   struct Candidate {

@@ -64,7 +64,7 @@ class TestCluster {
   [[nodiscard]] const std::filesystem::path& scratch() const { return temp_.path(); }
   [[nodiscard]] std::string node_log(int node) const;
 
-  /// PNG files "00000.png", ... in scratch()/name; made from the seed.
+  /// PNG files "image-00000.png", ... in scratch()/name; made from the seed.
   [[nodiscard]] std::filesystem::path make_images(const std::string& name, int count, int side, int seed = 1) const;
 
  private:

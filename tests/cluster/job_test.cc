@@ -47,7 +47,7 @@ TEST(JobCluster, RowsComeInInputOrderWithOneForEachQuery) {
     EXPECT_EQ(rows[i].value("index", -1), static_cast<int>(i));
     EXPECT_EQ(rows[i]["top"].size(), 2U);
   }
-  EXPECT_EQ(rows[0].value("query", ""), "/data/00000.png");
+  EXPECT_EQ(rows[0].value("query", ""), "/data/image-00000.png");
 
   const auto csv = cluster.scratch() / "rows.csv";
   cluster.expect(0, {"job", "results", id, "-O", csv.string()});
@@ -60,7 +60,7 @@ TEST(JobCluster, RowsComeInInputOrderWithOneForEachQuery) {
 TEST(JobCluster, UnreadableImageIsAnErrorRowAndExitCodeEight) {
   const TestCluster cluster(2);
   const auto folder = cluster.make_images("images", 9, 28);
-  std::ofstream(folder / "00004x.png") << "this is no picture";
+  std::ofstream(folder / "image-00004x.png") << "this is no picture";
   cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
   cluster.expect(0, {"model", "init", "lenet5"});
   const std::string id = cluster.submit({"--model", "lenet5", "--data", "/data", "--batch", "4"});
@@ -68,7 +68,7 @@ TEST(JobCluster, UnreadableImageIsAnErrorRowAndExitCodeEight) {
   const auto rows = rows_of(cluster.expect(0, {"job", "results", id}).out);
   ASSERT_EQ(rows.size(), 10U);
   EXPECT_TRUE(rows[5].contains("error")) << rows[5].dump();
-  EXPECT_EQ(rows[5].value("query", ""), "/data/00004x.png");
+  EXPECT_EQ(rows[5].value("query", ""), "/data/image-00004x.png");
   EXPECT_EQ(cluster.job(id).value("errors", 0), 1);
   EXPECT_EQ(cluster.job(id).value("state", ""), "done");
 }

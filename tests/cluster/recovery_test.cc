@@ -90,7 +90,7 @@ TEST(RecoveryCluster, WipedNodeComesBackEmptyAndGetsReplicas) {
   cluster.expect(0, {"node", "start", "n4"});
   EXPECT_TRUE(eventually([&] { return cluster.healthy() && cluster.status().value("under_replicated_blocks", -1) == 0; }));
   const nlohmann::json store = cluster.expect(0, {"fs", "store", "n4", "--json"}).json();
-  EXPECT_NE(store.dump().find("/data/00000.png"), std::string::npos);
+  EXPECT_NE(store.dump().find("/data/image-00000.png"), std::string::npos);
   cluster.expect(0, {"fs", "fsck"});
 }
 

@@ -17,7 +17,8 @@ class Completion : public ::testing::Test {
 
 /// What bash would offer for the words typed so far.
 std::string offered(const std::string& script, const std::string& words, int at) {
-  const std::string program = script + "\nCOMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(at) + "; _idunno; echo \"${COMPREPLY[*]}\"";
+  const std::string program =
+      script + "\nCOMP_WORDS=(" + words + "); COMP_CWORD=" + std::to_string(at) + "; _idunno; echo \"${COMPREPLY[*]}\"";
   auto ran = run_together({{"/bin/bash", "-c", program}});
   EXPECT_TRUE(ran.ok());
   if (!ran.ok()) return "";
@@ -33,7 +34,9 @@ TEST_F(Completion, OfBashOffersSubcommandsAndOptions) {
   EXPECT_EQ(offered(script, "idunno --json job results --fol", 4), "--follow\n");
 }
 
-TEST_F(Completion, OfBashOffersGlobalOptionsEverywhere) { EXPECT_EQ(offered(bash_completion(root_), "idunno job list --time", 3), "--timeout\n"); }
+TEST_F(Completion, OfBashOffersGlobalOptionsEverywhere) {
+  EXPECT_EQ(offered(bash_completion(root_), "idunno job list --time", 3), "--timeout\n");
+}
 
 TEST_F(Completion, OfZshAndFishNamesEveryCommand) {
   const std::string zsh = zsh_completion(root_);

@@ -25,7 +25,9 @@ Bytes decode(const Bytes& png, std::uint32_t& width, std::uint32_t& height) {
     const Bytes type = png.substr(at + 4, 4);
     const Bytes data = png.substr(at + 8, length);
     const Bytes covered = png.substr(at + 4, 4 + std::size_t{length});
-    EXPECT_EQ(crc32(0, reinterpret_cast<const Bytef*>(covered.data()), static_cast<uInt>(covered.size())), big_endian(png, at + 8 + length)) << type;
+    EXPECT_EQ(crc32(0, reinterpret_cast<const Bytef*>(covered.data()), static_cast<uInt>(covered.size())),
+              big_endian(png, at + 8 + length))
+        << type;
     if (type == "IHDR") {
       width = big_endian(data, 0);
       height = big_endian(data, 4);
@@ -39,7 +41,8 @@ Bytes decode(const Bytes& png, std::uint32_t& width, std::uint32_t& height) {
   const std::size_t stride = std::size_t{width} * 3;
   Bytes raw((stride + 1) * height, '\0');
   uLongf size = raw.size();
-  EXPECT_EQ(uncompress(reinterpret_cast<Bytef*>(raw.data()), &size, reinterpret_cast<const Bytef*>(packed.data()), packed.size()), Z_OK);
+  EXPECT_EQ(uncompress(reinterpret_cast<Bytef*>(raw.data()), &size, reinterpret_cast<const Bytef*>(packed.data()), packed.size()),
+            Z_OK);
   EXPECT_EQ(size, raw.size());
   Bytes pixels;
   for (std::uint32_t y = 0; y < height; ++y) {

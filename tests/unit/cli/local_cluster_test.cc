@@ -12,7 +12,9 @@ namespace fs = std::filesystem;
 
 class LocalClusterFolder : public ::testing::Test {
  protected:
-  LocalClusterFolder() : folder_(fs::path(::testing::TempDir()) / ("idunno-local-" + std::to_string(getpid()))) { fs::remove_all(folder_); }
+  LocalClusterFolder() : folder_(fs::path(::testing::TempDir()) / ("idunno-local-" + std::to_string(getpid()))) {
+    fs::remove_all(folder_);
+  }
   ~LocalClusterFolder() override { fs::remove_all(folder_); }
   fs::path folder_;
 };
@@ -26,7 +28,9 @@ TEST_F(LocalClusterFolder, HoldsConfigurationAndKeysForAllRoles) {
   ASSERT_TRUE(admitted.ok());
   for (const char* name : {"admin", "submit", "read", "n1", "n2", "n3"}) {
     EXPECT_NE(admitted->by_name(name), nullptr) << name;
-    EXPECT_EQ(fs::status(folder_ / "keys" / (std::string(name) + ".key")).permissions(), fs::perms::owner_read | fs::perms::owner_write) << name;
+    EXPECT_EQ(fs::status(folder_ / "keys" / (std::string(name) + ".key")).permissions(),
+              fs::perms::owner_read | fs::perms::owner_write)
+        << name;
   }
   EXPECT_TRUE(made->running().empty());
 }

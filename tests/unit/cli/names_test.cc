@@ -7,7 +7,8 @@
 namespace idunno::cli {
 namespace {
 
-const std::vector<std::pair<JobId, std::string>> kJobs{{JobId{1}, "resnet18"}, {JobId{2}, "alexnet"}, {JobId{3}, "resnet50"}, {JobId{4}, "alexnet"}};
+const std::vector<std::pair<JobId, std::string>> kJobs{
+    {JobId{1}, "resnet18"}, {JobId{2}, "alexnet"}, {JobId{3}, "resnet50"}, {JobId{4}, "alexnet"}};
 
 TEST(MatchJob, TakesIdsWithAndWithoutTheLetter) {
   EXPECT_EQ(match_job("j12", kJobs).value(), JobId{12});
@@ -42,7 +43,8 @@ TEST(MatchJob, SaysWhatIsThereWhenNothingMatches) {
 TEST(Numbered, RefusesWhatIsNoNumber) {
   EXPECT_EQ(numbered("n3", 'n'), 3U);
   EXPECT_EQ(numbered("3", 'n'), 3U);
-  for (const char* text : {"", "n", "x3", "3x", "-3", "n-3", "99999999999999999999999"}) EXPECT_EQ(numbered(text, 'n'), 0U) << text;
+  for (const char* text : {"", "n", "x3", "3x", "-3", "n-3", "99999999999999999999999"})
+    EXPECT_EQ(numbered(text, 'n'), 0U) << text;
 }
 
 TEST(ParseNode, KnowsTheNodesOfTheConfiguration) {

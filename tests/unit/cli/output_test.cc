@@ -25,7 +25,8 @@ TEST(Dump, ReplacesBytesThatAreNotUtf8) { EXPECT_EQ(dump(Json(std::string("a\xff
 
 TEST(Table, AlignsColumnsByCharactersNotBytes) {
   const std::vector<Column> columns{{"name", "NAME"}, {"n", "N", true}, {"hidden", ""}};
-  const std::vector<std::vector<Listing::Cell>> rows{{{"é", ""}, {5, ""}, {"x", ""}}, {{"long name", ""}, {12345, "12 K"}, {"y", ""}}};
+  const std::vector<std::vector<Listing::Cell>> rows{{{"é", ""}, {5, ""}, {"x", ""}},
+                                                     {{"long name", ""}, {12345, "12 K"}, {"y", ""}}};
   EXPECT_EQ(render_table(columns, rows),
             "NAME          N\n"
             "é             5\n"
@@ -73,7 +74,9 @@ TEST_F(ListingOutput, JsonLinesIsOneObjectARow) {
             "{\"schema\":\"idunno.things.v1\",\"id\":\"b\",\"size_bytes\":20}\n");
 }
 
-TEST_F(ListingOutput, TableShowsTextsAndTheFooter) { EXPECT_EQ(printed(Format::table), "ID  SIZE\na   10 B\nb   20 B\ntwo things\n"); }
+TEST_F(ListingOutput, TableShowsTextsAndTheFooter) {
+  EXPECT_EQ(printed(Format::table), "ID  SIZE\na   10 B\nb   20 B\ntwo things\n");
+}
 
 TEST_F(ListingOutput, CsvHoldsRawValues) { EXPECT_EQ(printed(Format::csv), "id,size_bytes\na,10\nb,20\n"); }
 

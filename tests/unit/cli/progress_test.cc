@@ -32,7 +32,9 @@ TEST(Bar, FillsWithTheFractionAndKeepsItsWidth) {
   EXPECT_EQ(bar_text(0.5, 2), "");
 }
 
-TEST(Progress, TellsDoneRateAndEta) { EXPECT_EQ(progress_text(half_done(), 0), "j1 resnet18   50%  50/100 queries  10.0/s  ETA 5 s"); }
+TEST(Progress, TellsDoneRateAndEta) {
+  EXPECT_EQ(progress_text(half_done(), 0), "j1 resnet18   50%  50/100 queries  10.0/s  ETA 5 s");
+}
 
 TEST(Progress, DrawsABarWhereThereIsRoom) {
   const std::string line = progress_text(half_done(), 100);

@@ -8,7 +8,8 @@ namespace idunno::cli {
 namespace {
 
 std::string row(std::uint64_t index, const std::string& query, bool error = false) {
-  return "{\"index\":" + std::to_string(index) + ",\"query\":\"" + query + "\"," + (error ? "\"error\":\"bad\"" : "\"top\":[]") + "}\n";
+  return "{\"index\":" + std::to_string(index) + ",\"query\":\"" + query + "\"," + (error ? "\"error\":\"bad\"" : "\"top\":[]") +
+         "}\n";
 }
 Result<std::string> name_of(std::uint64_t query) { return "/q" + std::to_string(query); }
 

@@ -36,22 +36,26 @@ TEST(ResultRows, AsJsonLinesAreAsStored) {
 }
 
 TEST(ResultRows, AsCsvHaveAColumnForEachLabel) {
-  EXPECT_EQ(written(ResultFormat::csv, 2,
-                    {"{\"index\":0,\"query\":\"/b,c.jpg\",\"error\":\"cannot decode image\"}\n"
-                     "{\"index\":1,\"query\":\"/a.jpg\",\"top\":[{\"label\":\"tabby\",\"index\":281,\"p\":0.8312},{\"label\":\"x\",\"index\":1,\"p\":0.1}]}\n"}),
-            "index,query,error,label_1,class_1,p_1,label_2,class_2,p_2\n"
-            "0,\"/b,c.jpg\",cannot decode image,,,,,,\n"
-            "1,/a.jpg,,tabby,281,0.8312,x,1,0.1\n");
+  EXPECT_EQ(
+      written(ResultFormat::csv, 2,
+              {"{\"index\":0,\"query\":\"/b,c.jpg\",\"error\":\"cannot decode image\"}\n"
+               "{\"index\":1,\"query\":\"/"
+               "a.jpg\",\"top\":[{\"label\":\"tabby\",\"index\":281,\"p\":0.8312},{\"label\":\"x\",\"index\":1,\"p\":0.1}]}\n"}),
+      "index,query,error,label_1,class_1,p_1,label_2,class_2,p_2\n"
+      "0,\"/b,c.jpg\",cannot decode image,,,,,,\n"
+      "1,/a.jpg,,tabby,281,0.8312,x,1,0.1\n");
 }
 
 TEST(ResultRows, AsCsvOfTensorsHaveAColumnForEachValue) {
-  EXPECT_EQ(written(ResultFormat::csv, 1, {"{\"index\":0,\"query\":\"/a#0\",\"shape\":[2],\"data\":[1.5,-2]}\n"}), "index,query,error,value_1,value_2\n0,/a#0,,1.5,-2\n");
+  EXPECT_EQ(written(ResultFormat::csv, 1, {"{\"index\":0,\"query\":\"/a#0\",\"shape\":[2],\"data\":[1.5,-2]}\n"}),
+            "index,query,error,value_1,value_2\n0,/a#0,,1.5,-2\n");
 }
 
 TEST(ResultRows, AsNumpyAreOneArrayWithNanForErrors) {
   const std::string out = written(ResultFormat::npy, 3,
                                   {"{\"index\":0,\"query\":\"a\",\"error\":\"bad\"}\n",
-                                   "{\"index\":1,\"query\":\"b\",\"shape\":[1,2],\"data\":[1.5,2]}\n{\"index\":2,\"query\":\"c\",\"shape\":[1,2],\"data\":[3,4]}\n"});
+                                   "{\"index\":1,\"query\":\"b\",\"shape\":[1,2],\"data\":[1.5,2]}\n{\"index\":2,\"query\":\"c\","
+                                   "\"shape\":[1,2],\"data\":[3,4]}\n"});
   ASSERT_EQ(out.compare(0, 8, std::string("\x93NUMPY\x01\x00", 8)), 0) << out;
   const std::size_t header = static_cast<unsigned char>(out[8]) + 256U * static_cast<unsigned char>(out[9]);
   EXPECT_EQ((10 + header) % 64, 0U);
@@ -67,7 +71,8 @@ TEST(ResultRows, AsNumpyAreOneArrayWithNanForErrors) {
 
 TEST(ResultRows, AsNumpyAreRefusedForLabelsAndForIncompleteJobs) {
   EXPECT_NE(written(ResultFormat::npy, 1, {"{\"index\":0,\"query\":\"a\",\"top\":[]}\n"}).find("tensor"), std::string::npos);
-  EXPECT_NE(written(ResultFormat::npy, 2, {"{\"index\":0,\"query\":\"a\",\"shape\":[1],\"data\":[1]}\n"}).find("1 of 2"), std::string::npos);
+  EXPECT_NE(written(ResultFormat::npy, 2, {"{\"index\":0,\"query\":\"a\",\"shape\":[1],\"data\":[1]}\n"}).find("1 of 2"),
+            std::string::npos);
 }
 
 TEST(AtomicFiles, AppearOnlyWhenComplete) {

@@ -60,8 +60,9 @@ TEST(Usage, BadGlobalValuesAreUsageErrors) {
 }
 
 TEST(GlobalOptions, StandBeforeOrAfterTheCommand) {
-  for (const auto& words : {std::vector<const char*>{"--dir", "/nowhere/a", "status"}, std::vector<const char*>{"status", "--dir", "/nowhere/a"},
-                            std::vector<const char*>{"job", "show", "j1", "--dir", "/nowhere/a"}}) {
+  for (const auto& words :
+       {std::vector<const char*>{"--dir", "/nowhere/a", "status"}, std::vector<const char*>{"status", "--dir", "/nowhere/a"},
+        std::vector<const char*>{"job", "show", "j1", "--dir", "/nowhere/a"}}) {
     const Ran ran = run_words(words);
     EXPECT_EQ(ran.exit_code, kNotFound);
     EXPECT_NE(ran.err.find("no cluster here: /nowhere/a/cluster.toml does not exist"), std::string::npos) << ran.err;
