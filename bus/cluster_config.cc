@@ -180,6 +180,25 @@ std::string ClusterConfig::to_toml() const {
   return text;
 }
 
+Status ClusterConfig::set_tuning(const std::string& assignment) {
+  const auto equals = assignment.find('=');
+  const std::string key = assignment.substr(0, equals);
+  const bool plain = !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
+  if (equals == std::string::npos || !plain) {
+    return Error{Errc::invalid, fmt::format("\"{}\" is not of the form KEY=VALUE, like disk_reserve=16M", assignment)};
+  }
+  // Counts are numbers in a file, sizes and durations are texts.
+  const std::string value = assignment.substr(equals + 1);
+  const bool number = !value.empty() && value.size() < 19 && value.find_first_not_of("0123456789") == std::string::npos;
+  auto table = TomlTable::parse(fmt::format("{} = {}\n", key, number ? value : quoted(value)), assignment);
+  if (!table) return table.error();
+  Tuning changed = tuning;
+  read_tuning(*table, changed);
+  if (const Status status = table->finish(); !status) return status;
+  tuning = changed;
+  return {};
+}
+
 const NodeConfig* ClusterConfig::node(NodeId wanted) const {
   const auto found = std::find_if(nodes.begin(), nodes.end(), [&](const NodeConfig& node) { return node.id == wanted; });
   return found == nodes.end() ? nullptr : &*found;

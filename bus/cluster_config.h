@@ -51,6 +51,8 @@ struct ClusterConfig {
   /// Relative paths in the file are relative to the file's folder.
   [[nodiscard]] static Result<ClusterConfig> load(const std::filesystem::path& file);
   [[nodiscard]] std::string to_toml() const;  ///< load(to_toml()) gives the same
+  /// Sets one key of [tuning] from text, "disk_reserve=16M": the same keys, values and limits as in a file.
+  [[nodiscard]] Status set_tuning(const std::string& assignment);
   [[nodiscard]] const NodeConfig* node(NodeId id) const;
   [[nodiscard]] std::uint64_t cluster_hash() const;
 };

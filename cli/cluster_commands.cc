@@ -31,7 +31,24 @@ struct UpOptions {
   unsigned nodes = 0;  ///< 0 = as it is, 5 for a new one
   std::uint16_t port = 0;
   std::uint32_t slots = 0;
+  std::string data_root;
+  std::vector<std::string> tuning;
 };
+
+/// `up` again with other settings than those that the cluster was made with; empty when they are the same.
+std::string set_otherwise(const LocalCluster& cluster, const UpOptions& options) {
+  const ClusterConfig& config = cluster.config();
+  std::error_code error;
+  const fs::path data = config.nodes.front().data_dir.parent_path();
+  if (!options.data_root.empty() && !fs::equivalent(options.data_root, data, error))
+    return fmt::format("keeps its data in {}, not {}", data.string(), options.data_root);
+  for (const std::string& assignment : options.tuning) {
+    ClusterConfig changed = config;
+    if (!changed.set_tuning(assignment) || changed.to_toml() != config.to_toml())
+      return fmt::format("has another setting than {} in {}", assignment, config.file.string());
+  }
+  return "";
+}
 
 Result<LocalCluster> open_or_make(App& app, const UpOptions& options) {
   std::error_code error;
@@ -44,6 +61,8 @@ Result<LocalCluster> open_or_make(App& app, const UpOptions& options) {
     if (options.nodes != 0) wanted.nodes = options.nodes;
     wanted.port = options.port;
     wanted.slots = options.slots;
+    wanted.data_root = options.data_root;
+    wanted.tuning = options.tuning;
     return LocalCluster::make(app.globals.config.parent_path(), wanted);
   }
   auto cluster = LocalCluster::open(app.globals.config);
@@ -61,6 +80,9 @@ Result<LocalCluster> open_or_make(App& app, const UpOptions& options) {
   if (options.slots != 0 && options.slots != config.tuning.slots) {
     return Error{Errc::conflict, fmt::format("the cluster in {} has {} slots a node, not {}{}", cluster->folder().string(),
                                              config.tuning.slots, options.slots, again)};
+  }
+  if (const std::string other = set_otherwise(*cluster, options); !other.empty()) {
+    return Error{Errc::conflict, fmt::format("the cluster in {} {}{}", cluster->folder().string(), other, again)};
   }
   return cluster;
 }
@@ -260,6 +282,12 @@ void add_cluster_commands(CLI::App& root, App& app) {
   up_command->add_option("--slots", up_options->slots, "executors a node (default: cores / nodes, at least 1)")
       ->check(CLI::Range(1U, 256U))
       ->type_name("K");
+  up_command->add_option("--data-root", up_options->data_root, "the nodes' data goes to DIR/n1, DIR/n2, ... (default: --dir)")
+      ->type_name("DIR");
+  up_command
+      ->add_option("--set", up_options->tuning, "a key of [tuning] in the new cluster.toml (repeatable), as in configs/lab-10.toml")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   up_command->callback([&app, up_options] { up(app, *up_options); });
   up_command->footer("Example:\n  idunno up -n 5 && idunno status");
 

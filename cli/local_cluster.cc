@@ -134,14 +134,23 @@ Result<LocalCluster> LocalCluster::make(const fs::path& folder, const Options& o
   config.keys_dir = home / "keys";
   config.id = fmt::format("local-{:012x}",
                           (hash64(home.string(), wall_now_ms()) ^ static_cast<std::uint64_t>(getpid())) & 0xFFFFFFFFFFFFU);
+  for (const std::string& assignment : options.tuning) {
+    if (Status set = config.set_tuning(assignment); !set) return set.error();
+  }
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
-  config.tuning.slots = options.slots != 0 ? options.slots : std::max(1U, cores / options.nodes);
+  if (options.slots != 0) config.tuning.slots = options.slots;
+  if (config.tuning.slots == 0) config.tuning.slots = std::max(1U, cores / options.nodes);
+  const fs::path data_root = options.data_root.empty() ? home : absolute_path(options.data_root);
   for (unsigned i = 0; i < options.nodes; ++i) {
     NodeConfig node;
     node.id = NodeId{i + 1};
     node.host = kLoopback;
     node.base_port = static_cast<std::uint16_t>(port + i * kPortsPerNode);
-    node.data_dir = home / to_string(node.id);
+    node.data_dir = data_root / to_string(node.id);
+    if (data_root != home && fs::exists(node.data_dir, error)) {
+      return Error{Errc::conflict, fmt::format("{} exists already, perhaps another cluster's data; name another --data-root",
+                                               node.data_dir.string())};
+    }
     config.nodes.push_back(std::move(node));
   }
   fs::create_directories(home, error);
@@ -167,8 +176,10 @@ Result<LocalCluster> LocalCluster::open(const fs::path& config_file) {
   const fs::path home = file.parent_path();
   for (const NodeConfig& node : config->nodes) {
     const fs::path data = absolute_path(node.data_dir);
-    const bool inside = data.parent_path() == home;
-    if (!is_loopback(node.host) || !inside) {
+    // `up` makes folders of just this name, side by side; any other is somebody's own layout, and not for --purge.
+    const bool made_by_up = data.filename() == to_string(node.id) &&
+                            data.parent_path() == absolute_path(config->nodes.front().data_dir).parent_path();
+    if (!is_loopback(node.host) || !made_by_up) {
       return Error{Errc::conflict,
                    fmt::format("{} is not a local cluster: node {} is {} with data in {}; start, stop and kill its nodes on "
                                "their own machines (systemctl, or ssh and kill)",

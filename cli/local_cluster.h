@@ -1,5 +1,6 @@
 #pragma once
-/// A cluster of N nodes on this machine's loopback under one folder: cluster.toml, keys/, and n1/, n2/, ... for the nodes' data.
+/// A cluster of N nodes on this machine's loopback under one folder: cluster.toml, keys/, and n1/, n2/, ... for the nodes' data
+/// (elsewhere with a data root, all of them side by side).
 /// Security is on as everywhere. The nodes outlive the command that started them.
 
 #include <sys/types.h>
@@ -23,6 +24,8 @@ class LocalCluster {
     unsigned nodes = 5;
     std::uint16_t port = 0;   ///< first port; 0 = a free range is looked for
     std::uint32_t slots = 0;  ///< executors a node; 0 = the cores divided by the nodes, at least 1
+    std::filesystem::path data_root = {};   ///< the nodes' folders are made here; empty = beside cluster.toml
+    std::vector<std::string> tuning = {};   ///< "KEY=VALUE" of [tuning]
   };
   /// Writes the configuration and keys: admin, submit, read and one for each node. conflict when the folder holds a cluster
   /// already.

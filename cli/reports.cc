@@ -266,12 +266,12 @@ std::string fairness_text(const FairnessReport& fairness) {
   if (fairness.max_min_milli == 0 && fairness.last_max_min_milli == 0) return "";
   std::string out = "fairness: max/min ratio of the rates";
   if (fairness.max_min_milli != 0) {
-    out += fmt::format(" {:.3f} over the last 10 s ({} jobs)", from_milli(fairness.max_min_milli), fairness.jobs);
+    out += fmt::format(" {:.3f} now ({} jobs)", from_milli(fairness.max_min_milli), fairness.jobs);
   } else {
-    out += fmt::format(" {:.3f} in the last 10 s with two or more jobs", from_milli(fairness.last_max_min_milli));
+    out += fmt::format(" {:.3f} in the last 10 s in which two or more jobs ran", from_milli(fairness.last_max_min_milli));
   }
   if (fairness.windows > 0) {
-    out += fmt::format("; within 10 % in {:.0f} %, within 20 % in {:.0f} % of {} windows",
+    out += fmt::format("; within 10 % in {:.0f} %, within 20 % in {:.0f} % of {} windows of 10 s",
                        100.0 * fairness.in10_windows / fairness.windows, 100.0 * fairness.in20_windows / fairness.windows,
                        fairness.windows);
   }

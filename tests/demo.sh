@@ -43,22 +43,22 @@ alexnet=$(run submit --model alexnet --data /demo/images --batch 16 | tail -n 1)
 progress() { "$idunno" job show "$1" --json | field done; }
 wait_for() { while [ "$(progress "$1")" -lt "$2" ]; do sleep 0.5; done; }
 wait_for "$resnet" $((IMAGES / 4))
-run stats
+run stats --window 30s
 
 say "a worker dies"
 run kill-node n3
 wait_for "$resnet" $((IMAGES * 3 / 4))
 run status
 say "three quarters done: the table that counts"
-run stats --fair
-ratio=$("$idunno" stats --json | field max_min_ratio)
+run stats --window 30s
+ratio=$("$idunno" stats --window 30s --json | field max_min_ratio)
 
 say "the end of both jobs, and the proof that no query was lost or doubled"
 run job wait "$resnet" --timeout 600s
 run job wait "$alexnet" --timeout 600s
 run job verify "$resnet"
 run job verify "$alexnet"
-run stats
+run stats --window 30s
 
 awk -v r="$ratio" -v max="$RATIO_MAX" 'BEGIN { exit !(r >= 1 && r <= max) }' || fail "max/min ratio of the rates is $ratio, wanted at most $RATIO_MAX"
 say "the cluster goes down"

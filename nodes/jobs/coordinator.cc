@@ -218,6 +218,7 @@ void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
   judge_fairness(now);
   if (!serving_) return;
   repair_step(now, out);
+  remind(now, out);
   schedule(now, out);
 }
 

@@ -19,6 +19,10 @@ inline constexpr std::size_t kPendingRequestsMax = 4096;
 inline constexpr std::size_t kJoinedTicketsMax = 16;  ///< askers of one request that wait for the same answer
 inline constexpr std::size_t kAlarmsMax = 32;
 inline constexpr std::size_t kDecisionsPerCallMax = 8192;  ///< leases given in one call; the rest at the next
+/// A lease of which nothing was heard for so long is told to its node once more: the grant or the answer may have been lost. A node
+/// that has it goes on as before, one that has not takes it.
+inline constexpr Duration kLeaseReminder = std::chrono::seconds(30);
+inline constexpr Duration kReminderRound = std::chrono::seconds(5);  ///< so often all leases that are out are looked at
 inline constexpr std::size_t kGrantBytesMax =
     900U << 10U;                                   ///< of one LeaseGrant, below kControlMessageBytesMax with room for the header
 inline constexpr std::size_t kLeaseBytesMax = 64;  ///< encoded, at most
@@ -57,6 +61,7 @@ struct Coordinator::Impl {
     std::size_t bytes = 0;
   };
   using Grants = std::map<NodeId, Grant>;
+  using Descriptions = std::map<JobId, Result<JobDescription>>;
 
   Impl(CoordinatorConfig c, ClusterState s, Random r);
 
@@ -127,8 +132,10 @@ struct Coordinator::Impl {
   void job_ended(JobId job, Time now, CoordinatorOutput& out);
   void fail_job(JobId job, const std::string& reason, Time now, CoordinatorOutput& out);
   void schedule(Time now, CoordinatorOutput& out);
-  void add_to_grant(const Assignment& given, Grants& grants, std::map<JobId, Result<JobDescription>>& descriptions, Time now,
-                    CoordinatorOutput& out);
+  /// False: the job cannot be described, and is failed.
+  bool add_to_grant(const Assignment& given, Grants& grants, Descriptions& descriptions, Time now, CoordinatorOutput& out);
+  void tell_leased(const Assignment& given, CoordinatorOutput& out);
+  void remind(Time now, CoordinatorOutput& out);
   void send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const;
   [[nodiscard]] Result<JobDescription> describe(JobId job) const;
   void commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out);
@@ -160,6 +167,7 @@ struct Coordinator::Impl {
   Scheduler scheduler_;
   std::map<JobId, JobEntry> jobs_;  ///< active ones, and ended ones until they are removed
   bool more_to_schedule_ = false;
+  Time remind_at_{};
   FairnessMonitor fairness_;
   std::int64_t judged_second_ = -1;
 

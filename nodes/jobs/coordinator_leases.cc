@@ -126,8 +126,8 @@ void Coordinator::Impl::send_grant(NodeEntry& node, Grant& grant, CoordinatorOut
   grant = Grant{};
 }
 
-void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants,
-                                     std::map<JobId, Result<JobDescription>>& descriptions, Time now, CoordinatorOutput& out) {
+bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, Descriptions& descriptions, Time now,
+                                     CoordinatorOutput& out) {
   const Lease& lease = given.lease;
   NodeEntry& node = nodes_.at(given.node);
   Grant& grant = grants[given.node];
@@ -136,14 +136,18 @@ void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants,
   if (!node.described.contains(lease.job)) {
     auto found = descriptions.find(lease.job);
     if (found == descriptions.end()) found = descriptions.emplace(lease.job, describe(lease.job)).first;
-    if (!found->second) return fail_job(lease.job, found->second.error().detail, now, out);
+    if (!found->second) {
+      fail_job(lease.job, found->second.error().detail, now, out);
+      return false;
+    }
     const std::size_t bytes = encode(*found->second).size();
     if (bytes > kGrantBytesMax) {
-      return fail_job(lease.job,
-                      "its description (the blocks of its model and its list of queries) has " + std::to_string(bytes) +
-                          " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) +
-                          "; split the data set into several jobs",
-                      now, out);
+      fail_job(lease.job,
+               "its description (the blocks of its model and its list of queries) has " + std::to_string(bytes) +
+                   " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) +
+                   "; split the data set into several jobs",
+               now, out);
+      return false;
     }
     if (grant.bytes + bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
     grant.message.descriptions.push_back(*found->second);
@@ -152,6 +156,11 @@ void Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants,
   }
   grant.message.leases.push_back(lease);
   grant.bytes += kLeaseBytesMax;
+  return true;
+}
+
+void Coordinator::Impl::tell_leased(const Assignment& given, CoordinatorOutput& out) {
+  const Lease& lease = given.lease;
   event(out, "batch_leased", lease.job, lease.batch, lease_text(lease, given.node));
   if (lease.attempt >= kGiveUpAttempt) {
     alarm(out, lease.job, lease.batch,
@@ -163,15 +172,31 @@ void Coordinator::Impl::schedule(Time now, CoordinatorOutput& out) {
   more_to_schedule_ = false;
   if (!serving_) return;
   Grants grants;
-  std::map<JobId, Result<JobDescription>> descriptions;
+  Descriptions descriptions;
   std::size_t given = 0;
   while (given < kDecisionsPerCallMax) {
     const std::optional<Assignment> next = scheduler_.next(now);
     if (!next) break;
-    add_to_grant(*next, grants, descriptions, now, out);
+    if (add_to_grant(*next, grants, descriptions, now, out)) tell_leased(*next, out);
     ++given;
   }
   more_to_schedule_ = given == kDecisionsPerCallMax;
+  for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
+}
+
+void Coordinator::Impl::remind(Time now, CoordinatorOutput& out) {
+  if (now < remind_at_) return;
+  remind_at_ = now + kReminderRound;
+  const std::vector<Assignment> leases = scheduler_.unanswered(now, kLeaseReminder, kDecisionsPerCallMax);
+  // The description may have been lost in the same message.
+  for (const auto& [id, lease] : leases) nodes_.at(id).described.erase(lease.job);
+  Grants grants;
+  Descriptions descriptions;
+  for (const Assignment& known : leases) {
+    NodeEntry& node = nodes_.at(known.node);
+    if (!node.session || add_to_grant(known, grants, descriptions, now, out)) continue;
+    node.described.insert(known.lease.job);  // so that it is told of the job's end
+  }
   for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
 }
 

@@ -59,7 +59,7 @@ JobReport Coordinator::Impl::report(const Job& job, std::uint32_t window_s, Time
 
 JobReportsReply Coordinator::Impl::reports(const std::vector<JobId>& ids, std::uint32_t window_s, Time now) const {
   JobReportsReply reply;
-  reply.fairness = fairness_.report();
+  reply.fairness = fairness_.report(window_s);
   std::size_t bytes = 0;
   // From the newest back, so that what does not fit is the oldest.
   std::vector<JobId> wanted = ids;

@@ -42,6 +42,9 @@ Status check_paths(const std::vector<std::string>& paths, const char* doing) {
   return {};
 }
 
+/// The job made its result file; what a user puts there later is another version.
+constexpr std::uint32_t kResultVersion = 1;
+
 Error no_job(const char* doing, JobId job) {
   return Error{Errc::not_found, fmt::format("{} {}: there is no such job; `idunno job list` names them", doing, to_string(job))};
 }
@@ -150,7 +153,7 @@ void Coordinator::handle(const RequestInfo& info, const JobResultsRequest& reque
   JobResultsReply reply;
   reply.state = job->state;
   reply.batches = job->batches;
-  const FileVersion* file = impl_->state_.files().find(job->result_path);
+  const FileVersion* file = impl_->state_.files().find(job->result_path, kResultVersion);
   if (file == nullptr) {
     return Impl::refuse(
         info, Error{Errc::not_found, fmt::format("results of {}: its file {} was removed", to_string(job->id), job->result_path)},
@@ -161,15 +164,21 @@ void Coordinator::handle(const RequestInfo& info, const JobResultsRequest& reque
   const std::uint64_t last = std::min(first + asked, job->batches);
   // A closed file has no empty places: batch b is then the block after those of the committed batches below b.
   std::uint64_t at = first;
-  if (!file->open && file->blocks.size() != job->batches) {
+  if (!file->open) {
     at = static_cast<std::uint64_t>(std::count_if(job->digests.begin(), job->digests.begin() + static_cast<std::ptrdiff_t>(first),
                                                   [](const Hash128& digest) { return digest != Hash128{}; }));
   }
-  const bool dense = file->open || file->blocks.size() == job->batches;
   for (std::uint64_t batch = first; batch < last; ++batch) {
-    const bool there = dense || job->committed(static_cast<BatchIndex>(batch));
-    reply.blocks.push_back(there && at < file->blocks.size() ? file->blocks[at] : BlockRef{});
-    if (there) ++at;
+    const bool there = job->committed(static_cast<BatchIndex>(batch));
+    if (there && (at >= file->blocks.size() || file->blocks[at].hash != job->digests[batch])) {
+      return Impl::refuse(info,
+                          Error{Errc::not_found, fmt::format("results of {}: {} is not what the job wrote; somebody put another "
+                                                             "file in its place",
+                                                             to_string(job->id), job->result_path)},
+                          out);
+    }
+    reply.blocks.push_back(there ? file->blocks[at] : BlockRef{});
+    if (there || file->open) ++at;
   }
   Impl::answer(info, reply, out);
 }

@@ -12,16 +12,6 @@ constexpr std::uint64_t kIn20Milli = 1200;
 /// A batch that runs across the end of the window by less than this much changes nothing worth waiting for.
 constexpr std::uint64_t kNoLagUs = 50'000;
 
-/// Whole seconds after which all batches that were computed in a second have been committed.
-std::int64_t lag_s(const std::vector<FairnessMonitor::Candidate>& candidates) {
-  std::uint64_t longest = 0;
-  for (const auto& candidate : candidates) {
-    if (candidate.competes && candidate.rates != nullptr) longest = std::max(longest, candidate.rates->longest_us());
-  }
-  const auto lag = static_cast<std::int64_t>((longest + static_cast<std::uint64_t>(kSecondUs) - kNoLagUs) / kSecondUs);
-  return std::min(lag, kFairnessLagMaxS);
-}
-
 std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U, kRateWindowMaxS); }
 
 }  // namespace
@@ -119,37 +109,52 @@ void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidat
   if (now_second != last_second_ + 1) since_.clear();
   last_second_ = now_second;
 
-  const std::int64_t window = kFairnessWindowS;
-  const std::int64_t end = now_second - lag_s(candidates);
-  std::uint64_t lowest = 0;
-  std::uint64_t highest = 0;
-  std::uint32_t jobs = 0;
   for (const Candidate& candidate : candidates) {
     const auto found = since_.find(candidate.job);
-    if (!candidate.competes) {
+    if (!candidate.competes || candidate.rates == nullptr) {
       if (found != since_.end()) since_.erase(found);
-      continue;
+    } else if (found == since_.end() || found->second.weight_milli != candidate.weight_milli) {
+      since_[candidate.job] = Since{now_second, candidate.weight_milli, candidate.rates};
     }
-    if (found == since_.end() || found->second.weight_milli != candidate.weight_milli) {
-      since_[candidate.job] = Since{now_second, candidate.weight_milli};
-      continue;
-    }
-    if (end - found->second.second < window || candidate.rates == nullptr) continue;
-    const std::uint64_t processed = candidate.rates->processed_milli(end - window, end - 1);
-    const std::uint64_t share = processed * 1000U / std::max(candidate.weight_milli, 1U);
-    lowest = jobs == 0 ? share : std::min(lowest, share);
-    highest = std::max(highest, share);
-    ++jobs;
   }
-  report_.jobs = jobs;
-  report_.max_min_milli = 0;
-  if (jobs < 2 || highest == 0) return;
-  const std::uint64_t ratio = highest * 1000U / std::max<std::uint64_t>(lowest, 1);
+  const std::uint64_t ratio = ratio_milli(kFairnessWindowS, report_.jobs);
   report_.max_min_milli = ratio;
+  if (ratio == 0) return;
   report_.last_max_min_milli = ratio;
   ++report_.windows;
   if (ratio <= kIn10Milli) ++report_.in10_windows;
   if (ratio <= kIn20Milli) ++report_.in20_windows;
+}
+
+/// Whole seconds after which all batches that were computed in a second have been committed.
+std::int64_t FairnessMonitor::lag_s() const {
+  std::uint64_t longest = 0;
+  for (const auto& [job, since] : since_) longest = std::max(longest, since.rates->longest_us());
+  const auto lag = static_cast<std::int64_t>((longest + static_cast<std::uint64_t>(kSecondUs) - kNoLagUs) / kSecondUs);
+  return std::min(lag, kFairnessLagMaxS);
+}
+
+std::uint64_t FairnessMonitor::ratio_milli(std::int64_t window, std::uint32_t& jobs) const {
+  const std::int64_t lag = lag_s();
+  const std::int64_t end = last_second_ - lag;
+  window = std::min(window, static_cast<std::int64_t>(kRateSeconds) - lag - 1);
+  std::uint64_t lowest = 0;
+  std::uint64_t highest = 0;
+  jobs = 0;
+  for (const auto& [job, since] : since_) {
+    if (end - since.second < window) continue;
+    const std::uint64_t share = since.rates->processed_milli(end - window, end - 1) * 1000U / std::max(since.weight_milli, 1U);
+    lowest = jobs == 0 ? share : std::min(lowest, share);
+    highest = std::max(highest, share);
+    ++jobs;
+  }
+  return jobs < 2 || highest == 0 ? 0 : highest * 1000U / std::max<std::uint64_t>(lowest, 1);
+}
+
+FairnessReport FairnessMonitor::report(std::uint32_t window_s) const {
+  FairnessReport report = report_;
+  report.max_min_milli = ratio_milli(window_of(window_s), report.jobs);
+  return report;
 }
 
 }  // namespace idunno

@@ -68,13 +68,19 @@ class FairnessMonitor {
   /// been the same all through the window.
   void second(std::int64_t now_second, const std::vector<Candidate>& candidates);
   void forget(JobId job) { since_.erase(job); }
-  [[nodiscard]] const FairnessReport& report() const { return report_; }
+  /// Windows judged so far, and the present ratio over the last `window_s` (1..kRateWindowMaxS, bounded by what the lag leaves of
+  /// kRateSeconds) instead of kFairnessWindowS.
+  [[nodiscard]] FairnessReport report(std::uint32_t window_s = kFairnessWindowS) const;
 
  private:
   struct Since {
     std::int64_t second = 0;  ///< first whole second through which it competed
     std::uint32_t weight_milli = 0;
+    const RateWindow* rates = nullptr;
   };
+  /// max/min of the shares in the window before `end`, and of how many jobs; 0 when fewer than two ran all through it.
+  [[nodiscard]] std::uint64_t ratio_milli(std::int64_t window, std::uint32_t& jobs) const;
+  [[nodiscard]] std::int64_t lag_s() const;
   std::map<JobId, Since> since_;
   std::int64_t last_second_ = -1;
   FairnessReport report_;

@@ -149,7 +149,10 @@ std::size_t Scheduler::remove_node(NodeId id) {
   }
   if (found->second->listed) free_.erase(found->second->key);
   nodes_.erase(found);
-  for (auto& [job_id, job] : jobs_) job->room.erase(id);
+  for (auto& [job_id, job] : jobs_) {
+    job->room.erase(id);
+    job->local.erase(id);
+  }
   return count;
 }
 

@@ -27,7 +27,7 @@ namespace idunno {
 
 inline constexpr std::uint32_t kCreditPerSlotMax = 1024;
 inline constexpr std::uint32_t kCreditPerSlotMin = 2;
-inline constexpr std::size_t kAffinityLook = 4;  ///< jobs at the head of the order that are looked at for a model that is loaded
+inline constexpr std::size_t kTurnsLook = 16;    ///< jobs at the head of the order among which a node takes turns
 inline constexpr std::size_t kRedoLook = 8;      ///< batches to redo that are looked at for one that may go to a free node
 inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node may miss a batch's input before it is given up
 
@@ -90,6 +90,9 @@ class Scheduler {
   bool lost(JobId job, BatchIndex batch, std::uint32_t attempt, NodeId node, LeaseLoss why);
   /// The next lease to give, or none for now.
   [[nodiscard]] std::optional<Assignment> next(Time now);
+  /// Leases of jobs that are not paused, on open nodes, of which nothing was heard for `age`: at most `max`, each once an `age`.
+  /// Looks at all leases that are out.
+  [[nodiscard]] std::vector<Assignment> unanswered(Time now, Duration age, std::size_t max);
   /// When a rate limit lets the next job go on; kNever when none waits.
   [[nodiscard]] Time wake_at() const;
 
@@ -134,8 +137,9 @@ class Scheduler {
   [[nodiscard]] std::optional<NodeId> free_node(const JobEntry& job, const BatchIndex* batch) const;
   [[nodiscard]] std::optional<NodeId> overdraft_node(const JobEntry& job, const BatchIndex* batch) const;
   [[nodiscard]] std::optional<Choice> choose_batch(const JobEntry& job, bool overdraft) const;
-  [[nodiscard]] JobEntry* prefer_loaded(JobEntry& first, NodeId node);
-  Assignment lease(JobEntry& job, const Choice& choice);
+  [[nodiscard]] JobEntry* take_turns(JobEntry& first, NodeId node);
+  [[nodiscard]] static std::uint64_t local_pass(const JobEntry& job, const NodeEntry& node);
+  Assignment lease(JobEntry& job, const Choice& choice, Time now);
 
   SchedulerConfig config_;
   StrideOrder order_;

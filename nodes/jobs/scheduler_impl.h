@@ -20,6 +20,8 @@ struct Scheduler::JobEntry {
   struct Out {
     NodeId node;
     std::uint32_t attempt = 0;
+    std::uint64_t pass = 0;
+    Time told{};  ///< when the node was last told of it
   };
   SchedulerJob spec;
   std::uint64_t batches = 0;
@@ -29,6 +31,7 @@ struct Scheduler::JobEntry {
   std::map<BatchIndex, Out> out;
   std::map<BatchIndex, Trouble> trouble;  ///< at most the batches that are out or to be redone
   std::map<NodeId, std::uint32_t> held;   ///< leases on each node, none 0
+  std::map<NodeId, std::uint64_t> local;  ///< what it was leased on each node, by weight, as StrideOrder counts (take_turns)
   std::set<NodeId> room;                  ///< nodes where it holds fewer leases than there are slots
   bool enabled = false;
   bool limited = false;  ///< waits in limited_ until limited_until
@@ -59,6 +62,7 @@ struct Scheduler::NodeEntry {
   std::uint32_t leased = 0;
   std::uint64_t turn = 0;
   std::string last_model;
+  std::uint64_t local_floor = 0;  ///< where a job starts that comes to this node, or comes back: it claims nothing for its absence
   FreeKey key{};
 };
 

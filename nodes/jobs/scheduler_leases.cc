@@ -26,6 +26,9 @@ void Scheduler::redo(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why
   job.to_redo.insert(batch);
   const std::uint32_t queries = job.queries_of(batch);
   order_.lost(job.spec.id, queries);
+  if (const auto local = job.local.find(node); local != job.local.end()) {
+    local->second -= std::min(local->second, order_.cost(job.spec.id, queries));
+  }
   job.tokens_nano += std::uint64_t{queries} * (job.spec.rate_limit_milli > 0 ? kNano : 0);
   give_back_to_node(job, node);
 
@@ -54,6 +57,21 @@ bool Scheduler::allowed(const JobEntry& job, BatchIndex batch, NodeId node) cons
   // Only when there is no other.
   return std::none_of(nodes_.begin(), nodes_.end(),
                       [&](const auto& entry) { return entry.second->open && !found->second.failed_at.contains(entry.first); });
+}
+
+std::vector<Assignment> Scheduler::unanswered(Time now, Duration age, std::size_t max) {
+  std::vector<Assignment> found;
+  for (auto& [id, job] : jobs_) {
+    if (!job->enabled) continue;
+    for (auto& [batch, out] : job->out) {
+      if (found.size() >= max) return found;
+      if (now < out.told + age || !nodes_.at(out.node)->open) continue;
+      out.told = now;
+      const std::uint64_t first = std::uint64_t{batch} * job->spec.batch;
+      found.push_back({out.node, Lease{id, batch, out.attempt, first, job->queries_of(batch), out.pass, job->spec.priority}});
+    }
+  }
+  return found;
 }
 
 // ---- a node's share ---------------------------------------------------------------------------------------------------
@@ -108,20 +126,37 @@ std::optional<Scheduler::Choice> Scheduler::choose_batch(const JobEntry& job, bo
   return std::nullopt;
 }
 
-/// Among the jobs that are level with the first (less than half a batch apart), the one whose model the node used last. Only jobs
-/// without a rate limit and with new batches: the others take the plain way.
-Scheduler::JobEntry* Scheduler::prefer_loaded(JobEntry& first, NodeId node_id) {
+std::uint64_t Scheduler::local_pass(const JobEntry& job, const NodeEntry& node) {
+  const auto found = job.local.find(node.id);
+  return std::max(found == job.local.end() ? 0 : found->second, node.local_floor);
+}
+
+/// Which job a free node serves. Order over the whole cluster alone would be fair in the long run, but what the nodes compute at one moment
+/// would drift: five leases of the dear job and one of the cheap here, the reverse a second later, which shows in windows of seconds. So
+/// among the jobs that are level with the first, to within a batch a node, each node takes turns on its own account: the one that it has
+/// served least by weight, and among equals the one whose model it used last. Only jobs without a rate limit and with new batches: the
+/// others take the plain way.
+Scheduler::JobEntry* Scheduler::take_turns(JobEntry& first, NodeId node_id) {
   const NodeEntry& node = *nodes_.at(node_id);
-  if (first.spec.model == node.last_model) return &first;
-  const std::uint64_t tolerance = order_.cost(first.spec.id, first.spec.batch) / 2;
+  const auto plain = [](const JobEntry& job) { return job.to_redo.empty() && job.spec.rate_limit_milli == 0; };
+  if (!plain(first)) return &first;
+  const std::uint64_t tolerance = order_.cost(first.spec.id, first.spec.batch) * (nodes_.size() + 1);
+  JobEntry* best = &first;
+  std::uint64_t lowest = local_pass(first, node);
   std::size_t looked = 0;
   const StrideOrder::Key& head = *order_.order().begin();
   for (const StrideOrder::Key& key : order_.order()) {
-    if (++looked > kAffinityLook || key.priority_down != head.priority_down || key.pass - head.pass > tolerance) break;
+    if (++looked > kTurnsLook || key.priority_down != head.priority_down || key.pass - head.pass > tolerance) break;
     JobEntry& job = *jobs_.at(key.job);
-    if (job.spec.model == node.last_model && job.to_redo.empty() && job.spec.rate_limit_milli == 0) return &job;
+    if (&job == best || !plain(job)) continue;
+    const std::uint64_t pass = local_pass(job, node);
+    const bool loaded = job.spec.model == node.last_model && best->spec.model != node.last_model;
+    if (pass < lowest || (pass == lowest && loaded)) {
+      best = &job;
+      lowest = pass;
+    }
   }
-  return &first;
+  return best;
 }
 
 std::optional<Assignment> Scheduler::next(Time now) {
@@ -144,9 +179,9 @@ std::optional<Assignment> Scheduler::next(Time now) {
     }
     if (auto choice = choose_batch(job, first)) {
       JobEntry* chosen = &job;
-      if (first && !choice->redo && !free_.empty()) chosen = prefer_loaded(job, choice->node);
+      if (first && !choice->redo && !free_.empty()) chosen = take_turns(job, choice->node);
       if (chosen != &job) choice->batch = static_cast<BatchIndex>(chosen->next);
-      return lease(*chosen, *choice);
+      return lease(*chosen, *choice, now);
     }
     if (free_.empty()) break;  // the others may not go beyond the credit
     first = false;
@@ -154,7 +189,7 @@ std::optional<Assignment> Scheduler::next(Time now) {
   return std::nullopt;
 }
 
-Assignment Scheduler::lease(JobEntry& job, const Choice& choice) {
+Assignment Scheduler::lease(JobEntry& job, const Choice& choice, Time now) {
   Assignment given;
   given.node = choice.node;
   Lease& lease = given.lease;
@@ -174,9 +209,13 @@ Assignment Scheduler::lease(JobEntry& job, const Choice& choice) {
     ++job.next;
     job.skip_committed();
   }
-  job.out.emplace(choice.batch, JobEntry::Out{choice.node, lease.attempt});
+  job.out.emplace(choice.batch, JobEntry::Out{choice.node, lease.attempt, lease.pass, now});
   order_.leased(job.spec.id, lease.queries);
-  take_from_node(job, *nodes_.at(choice.node));
+  NodeEntry& node = *nodes_.at(choice.node);
+  const std::uint64_t local = local_pass(job, node);
+  node.local_floor = std::max(node.local_floor, local - std::min(local, order_.cost(job.spec.id, job.spec.batch)));
+  job.local[node.id] = local + order_.cost(job.spec.id, lease.queries);
+  take_from_node(job, node);
   refresh_runnable(job, false);
   return given;
 }

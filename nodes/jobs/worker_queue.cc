@@ -247,6 +247,7 @@ void WorkerQueue::fetch_more(WorkerOutput& out) {
     }
     leave_stage(held);
     held.stage = Stage::fetching;
+    held.since = now_;
     held.reserved_bytes = bytes;
     fetching_.insert(rank);
     fetching_bytes_ += bytes;
@@ -335,21 +336,24 @@ void WorkerQueue::measured(Held& held, Time now) {
   job.mean_us = average(job.mean_us, took);
 }
 
-void WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
+bool WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
                            WorkerOutput& out) {
   now_ = std::max(now_, now);
   Held* held = find(lease, Stage::running);
-  if (held == nullptr || held->slot != slot) return;
+  if (held == nullptr || held->slot != slot) return false;
   measured(*held, now);
-  if (held->unwanted) {
-    end(held_.find(lease), out);
-  } else {
+  const bool wanted = !held->unwanted;
+  if (wanted) {
     leave_stage(*held);
     held->stage = Stage::storing;
+    held->since = now_;
     held->errors = errors;
     held->infer_us = infer_us;
+  } else {
+    end(held_.find(lease), out);
   }
   go_on(out);
+  return wanted;
 }
 
 void WorkerQueue::failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
@@ -392,6 +396,27 @@ void WorkerQueue::store_failed(const LeaseKey& lease, const std::string& why, Wo
   if (held == nullptr) return;
   if (!held->unwanted) fail(held->lease, BatchFailure::not_stored, why, out);
   end(held_.find(lease), out);
+}
+
+void WorkerQueue::tick(Time now, WorkerOutput& out) {
+  now_ = std::max(now_, now);
+  for (auto at = held_.begin(); at != held_.end();) {
+    const Held& held = at->second;
+    const bool waits = held.stage == Stage::fetching || held.stage == Stage::storing;
+    if (!waits || now_ < held.since + kStageTimeMax) {
+      ++at;
+      continue;
+    }
+    const bool fetching = held.stage == Stage::fetching;
+    if (!held.unwanted) {
+      fail(held.lease, fetching ? BatchFailure::input_missing : BatchFailure::not_stored,
+           fmt::format("{} within {} s", fetching ? "its input did not come" : "its result was not stored",
+                       std::chrono::duration_cast<std::chrono::seconds>(kStageTimeMax).count()),
+           out);
+    }
+    at = end(at, out);
+  }
+  go_on(out);
 }
 
 void WorkerQueue::offered_answer(const std::vector<LeaseKey>& leases, WorkerOutput& out) {

@@ -25,6 +25,9 @@ namespace idunno {
 inline constexpr std::size_t kLeasesHeldMax = 65536;
 inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
+/// Far beyond what fetching a model and inputs or storing a result takes with all its own time limits: whoever needs longer has
+/// lost the batch, and it is reported as failed so that another node gets it.
+inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);
 
 /// A lease with an attempt from here on is not computed: the batch failed too often elsewhere, so the worker writes an error row
 /// for each of its queries, without the engine, and commits that. The job goes on.
@@ -67,8 +70,9 @@ class WorkerQueue {
   void input_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
   /// The executor began with it (told for the events and the time).
   void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall);
-  /// The executor has its rows; the shell now writes the result block.
-  void finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
+  /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored / store_failed.
+  /// False: the lease is gone or its job is over; nothing is to be written, no answer is waited for.
+  [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
                 WorkerOutput& out);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
               WorkerOutput& out);
@@ -76,6 +80,8 @@ class WorkerQueue {
   void store_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
   /// The coordinator has logged (or does not want) these.
   void offered_answer(const std::vector<LeaseKey>& leases, WorkerOutput& out);
+  /// Gives up what has been fetched or stored for longer than kStageTimeMax: no answer will come. To be called now and then.
+  void tick(Time now, WorkerOutput& out);
   /// The offer did not reach a coordinator: it is made again at the next session.
   void offer_lost(const std::vector<LeaseKey>& leases);
 
@@ -106,6 +112,7 @@ class WorkerQueue {
     std::uint32_t slot = 0;
     std::uint64_t expected_us = 0;  ///< what was counted for it in the slot
     bool began = false;
+    Time since{};       ///< when it came to the stage fetching or storing
     Time started_at{};  ///< until it began: when it was handed over
     WallMs started_ms = 0;
     std::uint32_t errors = 0;

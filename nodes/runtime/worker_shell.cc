@@ -15,6 +15,7 @@ namespace {
 /// Commits gather while these are unanswered, so that a slow log write is shared by many.
 constexpr std::uint32_t kCommitRequestsInFlightMax = 2;
 constexpr Duration kCommitTimeout = std::chrono::seconds(10);
+constexpr Duration kStageCheckInterval = std::chrono::seconds(10);
 
 ExecutorPool::Options pool_options(const NodeContext& context, const std::filesystem::path& program) {
   ExecutorPool::Options options;
@@ -53,9 +54,17 @@ WorkerShell::WorkerShell(NodeContext& context, const std::filesystem::path& exec
     queue_.dropped(drop, out);
     obey(std::move(out));
   });
+  check_stages();
 }
 
-WorkerShell::~WorkerShell() = default;
+WorkerShell::~WorkerShell() { context_.loop.cancel(stage_timer_); }
+
+void WorkerShell::check_stages() {
+  WorkerOutput out;
+  queue_.tick(monotonic_now(), out);
+  obey(std::move(out));
+  stage_timer_ = context_.loop.after(kStageCheckInterval, [this] { check_stages(); });
+}
 
 void WorkerShell::new_session(Epoch epoch) {
   epoch_ = epoch;
@@ -92,7 +101,10 @@ void WorkerShell::obey(WorkerOutput&& out) {
     options.timeout = kCommitTimeout;
     options.epoch = epoch_;
     context_.client.call<BatchFailed>(context_.coordinator, Service::rpc, failure, {}, options,
-                                      [](const Result<RpcReply<BatchFailedReply>>&, NodeId) {});
+                                      [this](const Result<RpcReply<BatchFailedReply>>& answer, NodeId) {
+                                        // A new session takes all leases back, this one with them.
+                                        if (!answer) session_lost_();
+                                      });
   }
   for (const JobId job : out.forget_jobs) inputs_.forget_job(job);
 }
@@ -151,9 +163,9 @@ void WorkerShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedB
     rows += row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   }
   WorkerOutput out;
-  queue_.finished(slot, key, lease.queries, 0, monotonic_now(), out);
+  const bool wanted = queue_.finished(slot, key, lease.queries, 0, monotonic_now(), out);
   obey(std::move(out));
-  store_rows(key, Payload(std::move(rows)));
+  if (wanted) store_rows(key, Payload(std::move(rows)));
 }
 
 void WorkerShell::on_started(std::uint32_t slot, const LeaseKey& lease) {
@@ -165,9 +177,9 @@ void WorkerShell::on_finished(ExecutorPool::Outcome outcome) {
   WorkerOutput out;
   const Time now = monotonic_now();
   if (outcome.executed && outcome.head.ok) {
-    queue_.finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, now, out);
+    const bool wanted = queue_.finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, now, out);
     obey(std::move(out));
-    store_rows(outcome.lease, std::move(outcome.rows));
+    if (wanted) store_rows(outcome.lease, std::move(outcome.rows));
     return;
   }
   const BatchFailure why = outcome.executed ? outcome.head.why : outcome.why;

@@ -18,7 +18,7 @@ namespace idunno {
 
 class WorkerShell {
  public:
-  /// `session_lost` is called when the coordinator does not answer a commit.
+  /// `session_lost` is called when the coordinator does not answer a commit or the report of a failed batch.
   WorkerShell(NodeContext& context, const std::filesystem::path& executor_program, std::function<void()> session_lost);
   ~WorkerShell();
 
@@ -38,6 +38,7 @@ class WorkerShell {
   void on_finished(ExecutorPool::Outcome outcome);
   void store_rows(const LeaseKey& lease, Payload rows);
   void send_commits();
+  void check_stages();
   void tell(const char* type, const LeaseKey& lease, std::string text);
 
   NodeContext& context_;
@@ -48,6 +49,7 @@ class WorkerShell {
   std::map<LeaseKey, FetchedBatch> fetched_;   ///< bounded by the queue's input limit
   std::deque<BatchCommit> offers_;             ///< waiting to be sent, in order
   std::uint32_t commits_in_flight_ = 0;
+  EventLoop::TimerId stage_timer_ = 0;
   Epoch epoch_;
 };
 

@@ -121,7 +121,7 @@ TEST(BadInput, FullDiskIsSaidAndNothingIsLost) {
   const TempDir disk;
   if (geteuid() != 0 || mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=96m") != 0) GTEST_SKIP() << "cannot mount a small tmpfs";
   {
-    const TestCluster cluster(1, {"--data-root", disk.path().string(), "--set", "disk_reserve_bytes=16M"});
+    const TestCluster cluster(1, {"--data-root", disk.path().string(), "--set", "disk_reserve=16M"});
     const auto good = cluster.scratch() / "good";
     std::ofstream(good) << "kept";
     cluster.expect(0, {"fs", "put", good.string(), "/good"});

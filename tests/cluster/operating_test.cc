@@ -40,7 +40,7 @@ TEST(OperatingCluster, WatchPipedIsOneJsonObjectALine) {
   cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
   cluster.expect(0, {"model", "init", "lenet5"});
   const auto seen = cluster.scratch() / "watch.jsonl";
-  const std::string watch = (bin_dir() / "idunno").string() + " --dir " + cluster.dir().string() + " watch > " + seen.string() + " & echo $!";
+  const std::string watch = (bin_dir() / "idunno").string() + " --dir " + cluster.dir().string() + " watch > " + seen.string() + " 2> /dev/null & echo $!";
   CommandResult started = run_program({"/bin/sh", "-c", watch});
   const std::string pid = started.out.substr(0, started.out.find('\n'));
   const auto contains = [&](const std::string& text) {

@@ -1,7 +1,7 @@
 #pragma once
-/// A coordinator with fake workers in virtual time: every entry it proposes is committed at once, messages take a millisecond, a
-/// worker starts its leases in order of (priority, pass, batch) as the real one does, and "computes" a batch by waiting for the
-/// job's batch time. Workers may be killed, paused, wiped and started again. The same seed gives the same run.
+/// A coordinator and the queues of real workers (nodes/jobs/worker_queue.h) in virtual time: every entry it proposes is committed at
+/// once, messages take a millisecond and stay in order, as on a connection, and an executor "computes" a batch by waiting for the
+/// job's batch time. Workers may be killed, frozen, wiped and started again, messages may be lost. The same seed gives the same run.
 
 #include <gtest/gtest.h>
 
@@ -26,13 +26,6 @@ inline constexpr WallMs kSimWall = 1'700'000'000'000;
 inline constexpr Duration kHop = std::chrono::milliseconds(1);
 
 struct FakeWorker {
-  struct Order {
-    std::int64_t priority_down;
-    std::uint64_t pass;
-    JobId job;
-    BatchIndex batch;
-    auto operator<=>(const Order&) const = default;
-  };
   NodeId id;
   std::uint32_t slots = 2;
   bool up = false;
@@ -41,10 +34,10 @@ struct FakeWorker {
   std::uint64_t incarnation = 0;
   std::uint64_t store_id = 0;
   bool session = false;
-  std::map<Order, Lease> queue;
-  std::map<LeaseKey, bool> running;  ///< false: its job is over, the result is thrown away
-  std::set<JobId> described;
-  std::deque<Answer> inbox;
+  std::unique_ptr<WorkerQueue> queue;              ///< of this life
+  std::vector<Time> slot_free;                     ///< when each executor is through with what it has
+  std::set<JobId> described;                       ///< what the fetcher of inputs knows
+  std::deque<std::function<void()>> inbox;         ///< answers and pushes in the order in which they were sent
   std::set<BlockId> blocks;
   std::vector<PlacementNode> placement;
   std::size_t grants = 0;
@@ -88,7 +81,6 @@ class Sim {
     for (auto& [id, worker] : workers) {
       if (!worker.up) continue;
       worker.session = false;
-      worker.queue.clear();
       hello(id);
     }
   }
@@ -199,8 +191,11 @@ class Sim {
   void start_worker(NodeId id) {
     FakeWorker& worker = workers.at(id);
     worker.up = true;
+    worker.frozen = false;
     ++worker.life;
     ++worker.incarnation;
+    worker.queue = std::make_unique<WorkerQueue>(worker.slots, 64U << 20U);
+    worker.slot_free.assign(worker.slots, now);
     hello(id);
     beat(id);
   }
@@ -209,8 +204,7 @@ class Sim {
     worker.up = false;
     worker.session = false;
     ++worker.life;
-    worker.queue.clear();
-    worker.running.clear();
+    worker.queue.reset();
     worker.described.clear();
     worker.inbox.clear();
     if (!connection_closes) return;
@@ -225,6 +219,7 @@ class Sim {
   std::string key_of(NodeId id) { return to_string(id); }
 
   std::function<bool(const FakeWorker&, const Lease&, BatchFailed&)> fails;  ///< whether this run of a batch fails, and how
+  std::function<bool(NodeId, MessageType)> loses;  ///< whether this message to or from a node does not arrive, and nobody notices
 
   CoordinatorConfig config;
   std::unique_ptr<Coordinator> coordinator;
@@ -262,7 +257,7 @@ class Sim {
       if (const auto call = waiting.find(ticket); call != waiting.end()) {
         auto done = std::move(call->second);
         waiting.erase(call);
-        after(kHop, [done, answer = answer] { done(answer); });
+        done(answer);
       } else {
         answers[ticket] = answer;
       }
@@ -277,8 +272,8 @@ class Sim {
         });
         continue;
       }
-      worker.inbox.push_back(push);
-      after(kHop, [this, id = id, life = worker.life] { drain(id, life); });
+      if (loses && loses(id, push.type)) continue;
+      deliver(worker, [this, id = id, push = push] { receive(workers.at(id), push); });
     }
     for (Event& event : out.events) {
       ++event_counts[event.type];
@@ -302,9 +297,10 @@ class Sim {
       FakeWorker& from = workers.at(id);
       if (from.life != life) return;
       if (from.frozen) return send(from, request, done);  // it goes out when the process goes on
+      if (loses && loses(id, Req::kType)) return;
       const Ticket ticket = ++last_ticket;
       waiting[ticket] = [this, id, life, done](const Answer& answer) {
-        if (workers.at(id).life == life) done(answer);
+        if (workers.at(id).life == life) deliver(workers.at(id), [done, answer] { done(answer); });
       };
       CoordinatorOutput out;
       coordinator->handle(RequestInfo{ticket, RequestId{1000 + id.value, ++last_request}, key_of(id), wall()}, request, now, out);
@@ -312,16 +308,19 @@ class Sim {
     });
   }
 
-  /// What comes while a worker is frozen waits in its socket, in order.
+  void deliver(FakeWorker& worker, std::function<void()> message) {
+    worker.inbox.push_back(std::move(message));
+    after(kHop, [this, id = worker.id, life = worker.life] { drain(id, life); });
+  }
+
+  /// One message of the inbox. What comes while a worker is frozen waits in its socket, in order.
   void drain(NodeId id, std::uint64_t life) {
     FakeWorker& worker = workers.at(id);
     if (worker.life != life || worker.inbox.empty()) return;
     if (worker.frozen) return after(std::chrono::milliseconds(10), [this, id, life] { drain(id, life); });
-    while (!worker.inbox.empty()) {
-      const Answer push = worker.inbox.front();
-      worker.inbox.pop_front();
-      receive(worker, push);
-    }
+    const std::function<void()> message = std::move(worker.inbox.front());
+    worker.inbox.pop_front();
+    message();
   }
 
   void hello(NodeId id) {
@@ -331,9 +330,12 @@ class Sim {
     hello.incarnation = Incarnation{worker.incarnation};
     hello.store_id = worker.store_id;
     hello.slots = worker.slots;
-    send(worker, hello, [&worker](const Answer& answer) {
+    send(worker, hello, [this, &worker](const Answer& answer) {
       worker.session = answer.type == MessageType::node_hello_reply;
-      if (worker.session) worker.described.clear();  // what follows on this session describes its jobs anew
+      if (!worker.session) return;
+      WorkerOutput out;
+      worker.queue->new_session(Epoch{reign + 1}, out);
+      obey(worker, std::move(out));
     });
   }
 
@@ -346,7 +348,7 @@ class Sim {
       heartbeat.node = id;
       heartbeat.incarnation = Incarnation{from.incarnation};
       heartbeat.free_bytes = 10ULL << 30U;
-      heartbeat.running = static_cast<std::uint32_t>(from.running.size());
+      heartbeat.running = from.queue->running();
       if (from.session) {
         send(from, heartbeat, [this, id](const Answer& answer) {
           const auto reply = decode<HeartbeatReply>(answer.body);
@@ -368,36 +370,22 @@ class Sim {
       worker.grant_leases_max = std::max(worker.grant_leases_max, grant->leases.size());
       if (!grant->placement.empty()) worker.placement = grant->placement;
       for (const JobDescription& description : grant->descriptions) worker.described.insert(description.job);
-      for (const Lease& lease : grant->leases) {
-        ASSERT_TRUE(worker.described.contains(lease.job)) << "a lease of a job it knows nothing of";
-        worker.granted.push_back(lease);
-        worker.queue.emplace(FakeWorker::Order{-std::int64_t{lease.priority}, lease.pass, lease.job, lease.batch}, lease);
+      for (const Lease& lease : grant->leases) worker.granted.push_back(lease);
+      WorkerOutput out;
+      worker.queue->granted(*grant, now, out);
+      for (const BatchFailed& failure : out.failures) {
+        ASSERT_EQ(failure.detail.find("no description"), std::string::npos) << to_string(worker.id) << ": " << failure.detail;
       }
-      start_some(worker);
+      obey(worker, std::move(out));
     } else if (push.type == MessageType::lease_drop) {
-      drop(worker, *decode<LeaseDrop>(push.body));
+      WorkerOutput out;
+      worker.queue->dropped(*decode<LeaseDrop>(push.body), out);
+      obey(worker, std::move(out));
     } else if (push.type == MessageType::replica_task) {
       copy(worker, *decode<ReplicaTask>(push.body));
     } else {
       FAIL() << "push of type " << message_name(push.type);
     }
-  }
-
-  void drop(FakeWorker& worker, const LeaseDrop& message) {
-    for (auto lease = worker.queue.begin(); lease != worker.queue.end();) {
-      if (lease->second.job != message.job) {
-        ++lease;
-        continue;
-      }
-      if (message.paused) {
-        send(worker, BatchFailed{lease->second.job, lease->second.batch, lease->second.attempt, BatchFailure::returned, ""},
-             [](const Answer&) {});
-      }
-      lease = worker.queue.erase(lease);
-    }
-    if (message.paused) return;
-    worker.described.erase(message.job);
-    for (auto& [key, wanted] : worker.running) wanted = wanted && key.job != message.job;
   }
 
   void copy(FakeWorker& worker, const ReplicaTask& task) {
@@ -417,54 +405,78 @@ class Sim {
     });
   }
 
-  void start_some(FakeWorker& worker) {
-    while (worker.running.size() < worker.slots && !worker.queue.empty()) {
-      const Lease lease = worker.queue.begin()->second;
-      worker.queue.erase(worker.queue.begin());
-      const LeaseKey key{lease.job, lease.batch, lease.attempt};
-      if (!worker.running.emplace(key, true).second) continue;
-      if (keep_starts) starts.emplace_back(now, key);
-      const Job* job = coordinator->state().job(lease.job);
-      const Duration cost = job == nullptr ? kHop : batch_times.at(job->spec.model);
-      after(cost, [this, id = worker.id, life = worker.life, lease, key, cost] {
-        FakeWorker& done = workers.at(id);
-        if (done.life != life) return;
-        const bool wanted = done.running.at(key);
-        done.running.erase(key);
-        if (wanted) finish(done, lease, cost);
-        start_some(done);
+  /// What the shell of a worker does.
+  void obey(FakeWorker& worker, WorkerOutput&& out) {
+    for (const Lease& lease : out.fetch) {
+      ASSERT_TRUE(worker.described.contains(lease.job)) << "inputs of a job whose description was forgotten";
+      later(worker, Duration{0}, [this, key = LeaseKey{lease.job, lease.batch, lease.attempt}](FakeWorker& at) {
+        WorkerOutput more;
+        at.queue->input_ready(key, 1000, now, more);
+        obey(at, std::move(more));
       });
     }
+    for (const auto& [slot, lease] : out.start) compute(worker, slot, lease);
+    for (const BatchCommit& commit : out.offer) offer(worker, commit);
+    for (const BatchFailed& failure : out.failures) send(worker, failure, [](const Answer&) {});
+    for (const JobId job : out.forget_jobs) worker.described.erase(job);
   }
 
-  void finish(FakeWorker& worker, const Lease& lease, Duration cost) {
-    BatchFailed failure{lease.job, lease.batch, lease.attempt, BatchFailure::executor_died, "killed"};
-    if (lease.attempt < kGiveUpAttempt && fails && fails(worker, lease, failure)) {
-      send(worker, failure, [](const Answer&) {});
-      return;
-    }
-    BatchCommit commit;
-    commit.job = lease.job;
-    commit.batch = lease.batch;
-    commit.attempt = lease.attempt;
-    commit.node = worker.id;
-    commit.queries = lease.queries;
-    commit.errors = lease.attempt >= kGiveUpAttempt ? lease.queries : 0;
-    commit.started_ms = wall() - static_cast<WallMs>(cost.count() / 1000);
-    commit.duration_us = static_cast<std::uint64_t>(cost.count());
-    commit.infer_us = commit.duration_us;
-    commit.block = BlockRef{BlockId{5, ++last_block}, 100, hash128(batch_name(lease.job, lease.batch)), {}};
-    commit.block.replicas = place_block(commit.block.id, worker.placement, config.replication);
-    for (const NodeId holder : commit.block.replicas) workers.at(holder).blocks.insert(commit.block.id);
-    offer(worker, commit);
+  /// In the same life of the worker; while it is frozen its timers wait.
+  void later(FakeWorker& worker, Duration wait, std::function<void(FakeWorker&)> action) {
+    after(wait, [this, id = worker.id, life = worker.life, action = std::move(action)] {
+      FakeWorker& at = workers.at(id);
+      if (at.life != life) return;
+      if (at.frozen) return later(at, std::chrono::milliseconds(10), action);
+      action(at);
+    });
   }
-  /// Again and again until it is answered: the outbox of a real worker.
+
+  void compute(FakeWorker& worker, std::uint32_t slot, const Lease& lease) {
+    const LeaseKey key{lease.job, lease.batch, lease.attempt};
+    const Job* job = coordinator->state().job(lease.job);
+    const Duration cost = job == nullptr ? kHop : batch_times.at(job->spec.model);
+    const Time begin = std::max(now, worker.slot_free[slot]);
+    worker.slot_free[slot] = begin + cost;
+    later(worker, begin - now, [this, slot, key](FakeWorker& at) {
+      at.queue->started(slot, key, now, wall());
+      if (keep_starts) starts.emplace_back(now, key);
+    });
+    later(worker, begin + cost - now, [this, slot, key, lease, cost](FakeWorker& at) { computed(at, slot, key, lease, cost); });
+  }
+
+  void computed(FakeWorker& worker, std::uint32_t slot, const LeaseKey& key, const Lease& lease, Duration cost) {
+    const bool gives_up = lease.attempt >= kGiveUpAttempt;
+    BatchFailed failure{lease.job, lease.batch, lease.attempt, BatchFailure::executor_died, "killed"};
+    WorkerOutput out;
+    if (!gives_up && fails && fails(worker, lease, failure)) {
+      worker.queue->failed(slot, key, failure.why, failure.detail, now, out);
+      return obey(worker, std::move(out));
+    }
+    const auto infer_us = static_cast<std::uint64_t>(cost.count());
+    if (worker.queue->finished(slot, key, gives_up ? lease.queries : 0, infer_us, now, out)) {
+      BlockRef block{BlockId{5, ++last_block}, 100, hash128(batch_name(lease.job, lease.batch)), {}};
+      block.replicas = place_block(block.id, worker.placement, config.replication);
+      for (const NodeId holder : block.replicas) workers.at(holder).blocks.insert(block.id);
+      worker.queue->stored(key, block, worker.id, now, out);
+    }
+    obey(worker, std::move(out));
+  }
+
   void offer(FakeWorker& worker, const BatchCommit& commit) {
+    const LeaseKey key{commit.job, commit.batch, commit.attempt};
     auto answered = std::make_shared<bool>(false);
-    send(worker, CommitBatches{{commit}},
-         [answered](const Answer& answer) { *answered = answer.type == MessageType::commit_batches_reply; });
-    after(std::chrono::milliseconds(700), [this, id = worker.id, life = worker.life, commit, answered] {
-      if (!*answered && workers.at(id).life == life) offer(workers.at(id), commit);
+    send(worker, CommitBatches{{commit}}, [this, answered, key, &worker](const Answer& answer) {
+      if (answer.type != MessageType::commit_batches_reply) return;
+      *answered = true;
+      WorkerOutput out;
+      worker.queue->offered_answer({key}, out);
+      obey(worker, std::move(out));
+    });
+    later(worker, std::chrono::milliseconds(700), [this, key, answered](FakeWorker& at) {
+      if (*answered) return;
+      at.queue->offer_lost({key});
+      at.session = false;
+      hello(at.id);
     });
   }
 };

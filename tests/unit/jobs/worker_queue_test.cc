@@ -100,7 +100,7 @@ TEST(WorkerQueue, TakesALeaseFromGrantToAnsweredOffer) {
   queue.started(slot, key_of(given), at_us(200), kWall);
 
   out = {};
-  queue.finished(slot, key_of(given), 3, 700, at_us(1200), out);
+  (void)queue.finished(slot, key_of(given), 3, 700, at_us(1200), out);
   EXPECT_EQ(queue.running(), 0U);
   EXPECT_EQ(queue.mean_batch_us(), 1000U);
   EXPECT_TRUE(out.offer.empty());
@@ -129,7 +129,7 @@ TEST(WorkerQueue, StartsByPriorityThenPassThenJobThenBatch) {
   Lease running = world.running;
   for (std::size_t i = 0; i < leases.size(); ++i) {
     WorkerOutput next;
-    world.queue.finished(0, key_of(running), 0, 0, at_us(100'000 * static_cast<std::int64_t>(i + 1)), next);
+    (void)world.queue.finished(0, key_of(running), 0, 0, at_us(100'000 * static_cast<std::int64_t>(i + 1)), next);
     ASSERT_EQ(next.start.size(), 1U);
     running = next.start[0].lease;
     order.push_back(batch_name(running.job, running.batch));
@@ -149,7 +149,7 @@ TEST(WorkerQueue, ANewJobRunsAtTheNextBatchBorder) {
   EXPECT_EQ(names(out.fetch), Names{"j2/b0"});
   EXPECT_TRUE(fetch_all(world.queue, out, 1000).empty()) << "the slot is busy";
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(500'000), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(500'000), out);
   EXPECT_EQ(names(out.start), Names{"j2/b0"});
 }
 
@@ -175,7 +175,7 @@ TEST(WorkerQueue, ANewJobIsFetchedEvenWhenTheInputCacheIsFull) {
   fetch_all(queue, out, 1000);
   for (int i = 0; i < 100; ++i) {
     WorkerOutput next;
-    queue.finished(0, key_of(running), 0, 0, at_us(100'000 * (i + 1)), next);
+    (void)queue.finished(0, key_of(running), 0, 0, at_us(100'000 * (i + 1)), next);
     const auto starts = fetch_all(queue, next, 1000);
     ASSERT_EQ(starts.size(), 1U) << i;
     running = starts[0].lease;
@@ -218,7 +218,7 @@ TEST(WorkerQueue, GivesALongBatchASlotOfItsOwn) {
   world.queue.granted(grant({}, {lease(1, 1), lease(1, 2), lease(1, 3)}), kStart, out);
   EXPECT_TRUE(fetch_all(world.queue, out, 1000).empty()) << "nothing is known of the length yet";
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(40'000), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(40'000), out);
   EXPECT_EQ(out.start.size(), 1U);
 }
 
@@ -230,11 +230,11 @@ TEST(WorkerQueue, HandsOverShortBatchesAheadButNotMoreThanThePipelineTakes) {
   world.queue.granted(grant({}, many), kStart, out);
   fetch_all(world.queue, out, 10);
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(500), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(500), out);
   EXPECT_EQ(out.start.size(), 10U);
   EXPECT_EQ(world.queue.running(), 10U);
   out = {};
-  world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(1000), out);
+  (void)world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(1000), out);
   EXPECT_EQ(out.start.size(), 1U);
   EXPECT_EQ(world.queue.mean_batch_us(), 500U) << "the end of the batch before counts as the start";
 
@@ -243,7 +243,7 @@ TEST(WorkerQueue, HandsOverShortBatchesAheadButNotMoreThanThePipelineTakes) {
   tiny.queue.granted(grant({}, many), kStart, out);
   fetch_all(tiny.queue, out, 10);
   out = {};
-  tiny.queue.finished(0, key_of(tiny.running), 0, 0, at_us(1), out);
+  (void)tiny.queue.finished(0, key_of(tiny.running), 0, 0, at_us(1), out);
   EXPECT_EQ(out.start.size(), kPipelineMax);
 }
 
@@ -255,7 +255,7 @@ TEST(WorkerQueue, ALongBatchIsNotKeptOutByShortOnes) {
   world.queue.granted(grant({}, many), kStart, out);
   fetch_all(world.queue, out, 10);
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(1000), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(1000), out);
   ASSERT_EQ(out.start.size(), 5U);
   std::vector<WorkerOutput::Start> handed = out.start;
   // Of a job of unknown length, and next in order: the slot runs empty for it.
@@ -264,7 +264,7 @@ TEST(WorkerQueue, ALongBatchIsNotKeptOutByShortOnes) {
   fetch_all(world.queue, out, 10, at_us(1000));
   for (std::size_t i = 0; i < handed.size(); ++i) {
     out = {};
-    world.queue.finished(0, key_of(handed[i].lease), 0, 0, at_us(2000 + 1000 * static_cast<std::int64_t>(i)), out);
+    (void)world.queue.finished(0, key_of(handed[i].lease), 0, 0, at_us(2000 + 1000 * static_cast<std::int64_t>(i)), out);
     EXPECT_EQ(out.start.size(), i + 1 == handed.size() ? 1U : 0U);
   }
   EXPECT_EQ(names(out.start), Names{"j2/b0"});
@@ -288,10 +288,10 @@ TEST(WorkerQueue, BreaksTiesInFavourOfTheModelThatTheSlotComputedLast) {
   queue.granted(grant({}, {lease(1, 1, 5), lease(2, 1, 5), lease(1, 2, 6), lease(2, 2, 7)}), kStart, out);
   fetch_all(queue, out, 10);
   out = {};
-  queue.finished(1, LeaseKey{JobId{2}, 0, 1}, 0, 0, at_us(50'000), out);
+  (void)queue.finished(1, LeaseKey{JobId{2}, 0, 1}, 0, 0, at_us(50'000), out);
   EXPECT_EQ(names(out.start), Names{"j2/b1"}) << "equal pass: slot 1 has resnet loaded";
   out = {};
-  queue.finished(1, LeaseKey{JobId{2}, 1, 1}, 0, 0, at_us(100'000), out);
+  (void)queue.finished(1, LeaseKey{JobId{2}, 1, 1}, 0, 0, at_us(100'000), out);
   EXPECT_EQ(names(out.start), Names{"j1/b1"}) << "a lower pass goes first, whatever is loaded";
 }
 
@@ -334,7 +334,7 @@ TEST(WorkerQueue, ReportsFailuresOfInputsExecutorAndStore) {
   EXPECT_EQ(out.failures[0], (BatchFailed{JobId{1}, 0, 1, BatchFailure::executor_died, "signal 11"}));
   EXPECT_EQ(names(out.start), Names{"j1/b2"}) << "the slot is free again";
   out = {};
-  world.queue.finished(0, LeaseKey{JobId{1}, 2, 1}, 0, 0, at_us(20), out);
+  (void)world.queue.finished(0, LeaseKey{JobId{1}, 2, 1}, 0, 0, at_us(20), out);
   world.queue.store_failed(LeaseKey{JobId{1}, 2, 1}, "disk full", out);
   ASSERT_EQ(out.failures.size(), 1U);
   EXPECT_EQ(out.failures[0].why, BatchFailure::not_stored);
@@ -355,7 +355,7 @@ TEST(WorkerQueue, PausingGivesBackWhatHasNotStarted) {
   EXPECT_EQ(world.queue.held(), 2U);
   // What runs ends as usual.
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(20), out);
   EXPECT_EQ(out.offer.size(), 1U);
   // And the job may go on.
@@ -381,7 +381,7 @@ TEST(WorkerQueue, DroppingForgetsSilentlyAndDiscardsWhatRuns) {
   world.queue.input_failed(LeaseKey{JobId{1}, 2, 1}, "late", out);
   EXPECT_TRUE(out.failures.empty());
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
   EXPECT_EQ(out.discard, std::vector<LeaseKey>{key_of(world.running)});
   EXPECT_EQ(out.forget_jobs, std::vector<JobId>{JobId{1}});
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(20), out);
@@ -396,9 +396,9 @@ TEST(WorkerQueue, DroppingDiscardsWhatIsStoredOrOffered) {
   world.queue.granted(grant({}, {lease(1, 1)}), kStart, out);
   fetch_all(world.queue, out, 10);
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(10'000), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10'000), out);
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(10'001), out);
-  world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(20'000), out);
+  (void)world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(20'000), out);
   out = {};
   world.queue.dropped(LeaseDrop{JobId{1}, false}, out);
   EXPECT_EQ(out.discard, std::vector<LeaseKey>{key_of(world.running)});
@@ -416,7 +416,7 @@ TEST(WorkerQueue, ANewSessionKeepsWhatRunsAndOffersResultsAgain) {
   world.queue.granted(grant({}, {lease(1, 1), lease(1, 2), lease(1, 3)}), kStart, out);
   fetch_all(world.queue, out, 10);
   out = {};
-  world.queue.finished(0, key_of(world.running), 0, 0, at_us(10'000), out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10'000), out);
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(10'001), out);
   ASSERT_EQ(out.offer.size(), 1U);
   const BatchCommit commit = out.offer[0];
@@ -437,7 +437,7 @@ TEST(WorkerQueue, ANewSessionKeepsWhatRunsAndOffersResultsAgain) {
   world.queue.granted(grant({describe(1)}, {lease(1, 1), lease(1, 2)}), at_us(11'000), out);
   EXPECT_EQ(names(out.fetch), Names{"j1/b2"});
   out = {};
-  world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(20'000), out);
+  (void)world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(20'000), out);
   world.queue.stored(LeaseKey{JobId{1}, 1, 1}, result_block(2), kSelf, at_us(20'001), out);
   EXPECT_EQ(out.offer.size(), 1U);
   world.queue.offered_answer({key_of(world.running), LeaseKey{JobId{1}, 1, 1}}, out);
@@ -461,7 +461,7 @@ TEST(WorkerQueue, IgnoresReportsThatDoNotFit) {
   OneRunning world;
   WorkerOutput out;
   world.queue.started(7, key_of(world.running), at_us(1), 1);
-  world.queue.finished(3, key_of(world.running), 0, 0, at_us(1), out);
+  (void)world.queue.finished(3, key_of(world.running), 0, 0, at_us(1), out);
   world.queue.failed(3, key_of(world.running), BatchFailure::executor_died, "", at_us(1), out);
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(1), out);
   world.queue.store_failed(key_of(world.running), "", out);
@@ -579,7 +579,7 @@ class Walk {
     if (random_.chance(0.05)) {
       queue_.failed(slot, key, BatchFailure::executor_died, "no", now_, out);
     } else {
-      queue_.finished(slot, key, 0, 1, now_, out);
+      (void)queue_.finished(slot, key, 0, 1, now_, out);
       storing_.push_back(key);
     }
     take(std::move(out));
