@@ -184,6 +184,7 @@ void Coordinator::Impl::job_ended(JobId job, Time now, CoordinatorOutput& out) {
   scheduler_.remove_job(job);
   fairness_.forget(job);
   for (auto& [id, node] : nodes_) {
+    node.describe_again.erase(job);
     if (node.described.erase(job) > 0 && node.session) out.pushes.emplace_back(id, make_answer(LeaseDrop{job, false}));
   }
 }

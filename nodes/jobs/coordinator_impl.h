@@ -43,7 +43,8 @@ struct Coordinator::Impl {
     NodeHello hello;
     Heartbeat heartbeat;        ///< the last one; zeros before
     std::uint32_t weight = 1;   ///< for placement
-    std::set<JobId> described;  ///< jobs whose description it has
+    std::set<JobId> described;       ///< jobs whose description it has
+    std::set<JobId> describe_again;  ///< with the next lease: it may not have the description, or could not use its blocks
     std::uint64_t placement_sent = 0;
     std::set<BlockId> missing;             ///< that it did not list when it should have; once more and they are forgotten
     std::optional<NodeHello> registering;  ///< its RegisterNode is in the log's queue

@@ -133,7 +133,7 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
   Grant& grant = grants[given.node];
   if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + kLeaseBytesMax > kGrantBytesMax)
     send_grant(node, grant, out);
-  if (!node.described.contains(lease.job)) {
+  if (!node.described.contains(lease.job) || node.describe_again.contains(lease.job)) {
     auto found = descriptions.find(lease.job);
     if (found == descriptions.end()) found = descriptions.emplace(lease.job, describe(lease.job)).first;
     if (!found->second) {
@@ -153,6 +153,7 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
     grant.message.descriptions.push_back(*found->second);
     grant.bytes += bytes;
     node.described.insert(lease.job);
+    node.describe_again.erase(lease.job);
   }
   grant.message.leases.push_back(lease);
   grant.bytes += kLeaseBytesMax;
@@ -189,13 +190,11 @@ void Coordinator::Impl::remind(Time now, CoordinatorOutput& out) {
   remind_at_ = now + kReminderRound;
   const std::vector<Assignment> leases = scheduler_.unanswered(now, kLeaseReminder, kDecisionsPerCallMax);
   // The description may have been lost in the same message.
-  for (const auto& [id, lease] : leases) nodes_.at(id).described.erase(lease.job);
+  for (const auto& [id, lease] : leases) nodes_.at(id).describe_again.insert(lease.job);
   Grants grants;
   Descriptions descriptions;
   for (const Assignment& known : leases) {
-    NodeEntry& node = nodes_.at(known.node);
-    if (!node.session || add_to_grant(known, grants, descriptions, now, out)) continue;
-    node.described.insert(known.lease.job);  // so that it is told of the job's end
+    if (nodes_.at(known.node).session) add_to_grant(known, grants, descriptions, now, out);
   }
   for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
 }
@@ -230,6 +229,8 @@ void Coordinator::Impl::batch_failed(const RequestInfo& info, const BatchFailed&
   if (!failure.detail.empty()) text += ": " + failure.detail;
   const bool was_out = scheduler_.lost(failure.job, failure.batch, failure.attempt, node->member.id, loss_of(failure.why));
   if (!was_out) return;
+  // Its description may have been lost, or name blocks that have moved since.
+  if (failure.why == BatchFailure::input_missing) node->describe_again.insert(failure.job);
   if (failure.why != BatchFailure::returned) event(out, "batch_failed", failure.job, failure.batch, text);
   if (failure.why == BatchFailure::model_unusable || failure.why == BatchFailure::result_too_large) {
     fail_job(failure.job, text, now, out);

@@ -97,6 +97,7 @@ void Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello& hello, T
   node.heard = now;
   node.dead_at = kNever;
   node.described.clear();
+  node.describe_again.clear();
   node.placement_sent = 0;
   node.missing.clear();
   scheduler_.add_node(hello.node, hello.slots);
@@ -181,6 +182,7 @@ void Coordinator::Impl::dead(NodeEntry& node, const char* why, Time now, Coordin
   node.dead_at = kNever;
   node.since_ms = wall_at(now);
   node.described.clear();
+  node.describe_again.clear();
   node.heartbeat = Heartbeat{};
   event(out, "node_dead", JobId{}, -1, fmt::format("{}: {}; {} leases go to others", to_string(id), why, leases));
   membership_changed();

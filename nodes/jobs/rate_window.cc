@@ -67,9 +67,11 @@ std::uint64_t RateWindow::processed_milli(std::int64_t first, std::int64_t last)
   return sum;
 }
 
-std::uint64_t RateWindow::longest_us() const {
+std::uint64_t RateWindow::longest_us(std::int64_t first) const {
   std::uint64_t longest = 0;
-  for (const Slot& one : slots_) longest = std::max(longest, one.longest_us);
+  for (const Slot& one : slots_) {
+    if (one.second >= first) longest = std::max(longest, one.longest_us);
+  }
   return longest;
 }
 
@@ -129,7 +131,7 @@ void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidat
 /// Whole seconds after which all batches that were computed in a second have been committed.
 std::int64_t FairnessMonitor::lag_s() const {
   std::uint64_t longest = 0;
-  for (const auto& [job, since] : since_) longest = std::max(longest, since.rates->longest_us());
+  for (const auto& [job, since] : since_) longest = std::max(longest, since.rates->longest_us(last_second_ - kFairnessWindowS));
   const auto lag = static_cast<std::int64_t>((longest + static_cast<std::uint64_t>(kSecondUs) - kNoLagUs) / kSecondUs);
   return std::min(lag, kFairnessLagMaxS);
 }

@@ -30,8 +30,8 @@ class RateWindow {
   /// Thousandths of queries processed in the seconds [first, last]: a batch counts for the time in which it was computed, in proportion,
   /// not for the moment of its commit. Complete only for seconds that lie further back than `longest_us`.
   [[nodiscard]] std::uint64_t processed_milli(std::int64_t first, std::int64_t last) const;
-  /// The longest processing time of the batches committed in the last kRateSeconds.
-  [[nodiscard]] std::uint64_t longest_us() const;
+  /// The longest processing time of the batches committed since that second: about what those in work now will take.
+  [[nodiscard]] std::uint64_t longest_us(std::int64_t first) const;
   /// Thousandths of queries per second over the last `window_s` (bounded to 1..kRateWindowMaxS) whole seconds and the part of the
   /// present one; over `age` when the job is younger than that.
   [[nodiscard]] std::uint64_t rate_milli(std::uint32_t window_s, Duration age, Time now) const;

@@ -142,6 +142,9 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
 };
 
 void InputFetcher::Impl::add_job(const JobDescription& description) {
+  // A model that could not be fetched is tried again: the new description names where its blocks lie now.
+  if (const auto old = jobs.find(description.job); old != jobs.end() && !old->second.model && old->second.downloads == 0)
+    jobs.erase(old);
   const auto [place, is_new] = jobs.try_emplace(description.job);
   if (!is_new) return;
   JobInputs& job = place->second;
@@ -214,11 +217,7 @@ void InputFetcher::Impl::fetch(const Lease& lease) {
     job.waiting.push_back(lease);
     return;
   }
-  if (!job.model) {
-    Error error = job.model.error();
-    jobs.erase(found);  // the next description tries again
-    return answer(lease, std::move(error));
-  }
+  if (!job.model) return answer(lease, job.model.error());  // until it is described anew
   fetch_items(job, lease);
 }
 
