@@ -217,7 +217,7 @@ void InputFetcher::Impl::fetch(const Lease& lease) {
     job.waiting.push_back(lease);
     return;
   }
-  if (!job.model) return answer(lease, job.model.error());  // until it is described anew
+  if (!job.model && lease.attempt < kGiveUpAttempt) return answer(lease, job.model.error());  // until it is described anew
   fetch_items(job, lease);
 }
 
@@ -225,17 +225,21 @@ void InputFetcher::Impl::fetch_items(JobInputs& job, const Lease& lease) {
   FetchedBatch batch;
   batch.onnx_file = job.onnx_file;
   batch.labels_file = job.labels_file;
-  job.manifest->fetch_batch(lease.first_query, lease.queries,
-                            [weak = weak_from_this(), lease, batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
-                              auto self = weak.lock();
-                              if (!self) return;
-                              if (!items) return self->answer(lease, items.error());
-                              for (BatchItem& item : *items) {
-                                batch.queries.push_back(std::move(item.query));
-                                batch.items.push_back(std::move(item.bytes));
-                              }
-                              self->answer(lease, std::move(batch));
-                            });
+  const bool given_up = lease.attempt >= kGiveUpAttempt;  // its rows need no more than the names of its queries
+  auto done = [weak = weak_from_this(), lease, given_up, batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
+    auto self = weak.lock();
+    if (!self) return;
+    if (!items && !given_up) return self->answer(lease, items.error());
+    if (items) {
+      for (BatchItem& item : *items) {
+        batch.queries.push_back(std::move(item.query));
+        batch.items.push_back(std::move(item.bytes));
+      }
+    }
+    self->answer(lease, std::move(batch));
+  };
+  if (given_up) return job.manifest->fetch_names(lease.first_query, lease.queries, std::move(done));
+  job.manifest->fetch_batch(lease.first_query, lease.queries, std::move(done));
 }
 
 void InputFetcher::Impl::relocate(const std::string& path, std::uint32_t version, std::uint64_t block_index,

@@ -35,6 +35,7 @@ Status check_chunk(const ManifestChunk& chunk) {
 struct Batch {
   std::uint64_t first = 0;
   std::uint32_t count = 0;
+  bool names_only = false;
   std::function<void(Result<std::vector<BatchItem>>)> done;
   std::map<std::uint64_t, ChunkPtr> chunks;
   std::vector<std::vector<Payload>> parts;  ///< of each item, in the order of its extents
@@ -131,6 +132,7 @@ struct ManifestReader::Impl : std::enable_shared_from_this<ManifestReader::Impl>
       }
       const ManifestItem& item = chunk->items[in_chunk];
       batch->queries[i] = item.query;
+      if (batch->names_only) continue;
       batch->parts[i].resize(item.extents.size());
       for (std::size_t part = 0; part < item.extents.size(); ++part) read_part(batch, *chunk, item.extents[part], i, part);
     }
@@ -190,9 +192,20 @@ ManifestReader::~ManifestReader() = default;
 
 void ManifestReader::fetch_batch(std::uint64_t first_query, std::uint32_t count,
                                  std::function<void(Result<std::vector<BatchItem>>)> done) {
+  fetch(first_query, count, false, std::move(done));
+}
+
+void ManifestReader::fetch_names(std::uint64_t first_query, std::uint32_t count,
+                                 std::function<void(Result<std::vector<BatchItem>>)> done) {
+  fetch(first_query, count, true, std::move(done));
+}
+
+void ManifestReader::fetch(std::uint64_t first_query, std::uint32_t count, bool names_only,
+                           std::function<void(Result<std::vector<BatchItem>>)> done) {
   auto batch = std::make_shared<Batch>();
   batch->first = first_query;
   batch->count = count;
+  batch->names_only = names_only;
   batch->done = std::move(done);
   const bool full = impl_->under_way >= impl_->options.batches_max;
   ++impl_->under_way;

@@ -47,9 +47,13 @@ class ManifestReader {
   /// Queries [first_query, first_query + count). All or an error: invalid when the manifest has no such queries, otherwise what
   /// the BlockClient says of the block that could not be read.
   void fetch_batch(std::uint64_t first_query, std::uint32_t count, std::function<void(Result<std::vector<BatchItem>>)> done);
+  /// The same without the bytes: for a batch that is given up because they are nowhere.
+  void fetch_names(std::uint64_t first_query, std::uint32_t count, std::function<void(Result<std::vector<BatchItem>>)> done);
 
  private:
   struct Impl;
+  void fetch(std::uint64_t first_query, std::uint32_t count, bool names_only,
+             std::function<void(Result<std::vector<BatchItem>>)> done);
   std::shared_ptr<Impl> impl_;
 };
 
