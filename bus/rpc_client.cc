@@ -129,7 +129,8 @@ struct RpcClient::Impl {
     std::string what = found->second.sent ? "no answer from " + peer->name + " within " + waited
                                           : "no connection to " + peer->name + " within " + waited;
     if (!found->second.sent && !peer->failure.empty()) what += " (" + peer->failure + ")";
-    complete(*peer, id, Error{Errc::timeout, std::move(what)});
+    // Nothing was ever sent there: whether the peer would have been quick is not known.
+    complete(*peer, id, Error{found->second.sent ? Errc::timeout : Errc::unavailable, std::move(what)});
   }
 
   void flush(const PeerPtr& peer) {

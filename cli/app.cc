@@ -76,14 +76,17 @@ void App::fail(const Error& error, const std::string& doing, const std::string& 
   std::string why = error.detail.empty() ? "failed" : error.detail;
   std::string hint = next;
   if (session_ && nobody_answered(error.code)) {
-    why += " (tried " + addresses_of(session_->config()) + ")";
+    if (why.find("tcp://") == std::string::npos) why += " (tried " + addresses_of(session_->config()) + ")";
     if (hint.empty()) hint = "is the cluster up? `idunno up` starts a local one; --config names another, --timeout waits longer";
   }
   if (session_ && error.code == Errc::forbidden && hint.empty()) {
-    hint = fmt::format("the key in use is '{}' with role {}; name another with --key, or see `idunno keys list`",
-                       session_->keys().name, to_string(session_->keys().role));
+    const bool named = why.find("has the role") != std::string::npos;
+    hint = (named ? "" : fmt::format("the key in use is '{}' with role {}; ", session_->keys().name,
+                                     to_string(session_->keys().role))) +
+           "name another with --key, or see `idunno keys list`";
   }
-  say(doing.empty() ? why : doing + ": " + why);
+  const bool said = doing.empty() || why.compare(0, doing.size() + 2, doing + ": ") == 0;
+  say(said ? why : doing + ": " + why);
   if (!hint.empty()) say(hint);
 }
 

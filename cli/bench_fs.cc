@@ -32,6 +32,8 @@ struct Options {
   unsigned rounds = 3;
   std::uint64_t files = 2000;
   std::uint64_t file_bytes = 4096;
+  /// The client has at most so many large blocks on their way to a node, so a node never syncs more of them together.
+  unsigned group = BlockClient::Options{}.requests_per_node_max;
   std::string folder;
   std::string csv;
 };
@@ -90,21 +92,29 @@ RocksStoreOptions store_options(const fs::path& folder, std::size_t number) {
   return options;
 }
 
-/// One synced block after the other, as a program would that keeps its data in RocksDB; its MB/s.
-Result<double> fill_store(const RocksStoreOptions& options, std::uint64_t blocks, std::uint64_t seed,
+/// One synced batch of `group` blocks after the other, as a program would that keeps its data in RocksDB; its MB/s.
+Result<double> fill_store(const RocksStoreOptions& options, std::uint64_t blocks, std::uint64_t group, std::uint64_t seed,
                           std::vector<BlockKey>& keys) {
   auto opened = open_rocks_block_store(options);
   if (!opened) return opened.error();
-  Bytes bytes = random_block(seed);
+  std::vector<Bytes> buffers;
+  for (std::uint64_t i = 0; i < group; ++i) buffers.push_back(random_block(seed * group + i));
   const Time begin = monotonic_now();
-  for (std::uint64_t i = 0; i < blocks; ++i) {
-    std::copy_n(reinterpret_cast<const char*>(&i), sizeof(i), bytes.begin());  // no two alike
-    const BlockKey key{BlockId{seed, i + 1}, static_cast<std::uint32_t>(bytes.size()), hash128(bytes)};
-    auto statuses = opened->store->put({BlockWrite{key, bytes}}, wall_now_ms());
+  for (std::uint64_t first = 0; first < blocks; first += group) {
+    std::vector<BlockWrite> batch;
+    for (std::uint64_t i = first; i < std::min(first + group, blocks); ++i) {
+      Bytes& bytes = buffers[i - first];
+      std::copy_n(reinterpret_cast<const char*>(&i), sizeof(i), bytes.begin());  // no two alike
+      const BlockKey key{BlockId{seed, i + 1}, static_cast<std::uint32_t>(bytes.size()), hash128(bytes)};
+      batch.push_back(BlockWrite{key, bytes});
+      keys.push_back(key);
+    }
+    auto statuses = opened->store->put(batch, wall_now_ms());
     if (!statuses) return statuses.error();
-    if (statuses->front() == BlockStatus::full)
-      return Error{Errc::full, "the disk is full; give a smaller --size or another --folder"};
-    keys.push_back(key);
+    for (const BlockStatus status : *statuses) {
+      if (status == BlockStatus::full) return Error{Errc::full, "the disk is full; give a smaller --size or another --folder"};
+      if (status != BlockStatus::ok) return Error{Errc::internal, "a bare store refused a block"};
+    }
   }
   return rate(blocks * kBlockBytesMax, begin);
 }
@@ -120,14 +130,14 @@ Result<double> read_store(const RocksStoreOptions& options, const std::vector<Bl
   return rate(keys.size() * kBlockBytesMax, begin);
 }
 
-Status measure_bare(const fs::path& folder, std::size_t stores, std::uint64_t blocks, Round& round) {
+Status measure_bare(const fs::path& folder, std::size_t stores, std::uint64_t blocks, std::uint64_t group, Round& round) {
   std::vector<Result<double>> rates(stores, Result<double>(0.0));
   std::vector<std::vector<BlockKey>> keys(stores);
   const Time begin = monotonic_now();
   {
     std::vector<std::jthread> threads;
     for (std::size_t i = 0; i < stores; ++i) {
-      threads.emplace_back([&, i] { rates[i] = fill_store(store_options(folder, i), blocks, i + 1, keys[i]); });
+      threads.emplace_back([&, i] { rates[i] = fill_store(store_options(folder, i), blocks, group, i + 1, keys[i]); });
     }
   }
   round.bare_put_sum = rate(stores * blocks * kBlockBytesMax, begin);
@@ -308,8 +318,9 @@ Status report(const App& app, const Options& options, const std::vector<Round>& 
     table.add({{name, ""}, {"files/s", ""}, {shown, ""}, {shown, ""}, {shown, ""}, {nullptr, ""}});
   }
   table.footer = fmt::format(
-      "{} of {} with {} copies, {} round{}, bare stores written at once and synced per block of 1 MiB; {} files of {}",
-      "one file", format_size(options.size), copies, options.rounds, options.rounds == 1 ? "" : "s", options.files,
+      "one file of {} with {} copies, {} round{}; {} bare stores written at once, each synced after every {} blocks of 1 MiB, which "
+      "is the most that a node syncs together for one client; {} files of {}",
+      format_size(options.size), copies, options.rounds, options.rounds == 1 ? "" : "s", copies, options.group, options.files,
       format_size(options.file_bytes));
   return table.finish(app.globals, options.csv);
 }
@@ -332,7 +343,7 @@ Status run(App& app, const Options& options) {
     app.note(fmt::format("round {} of {}", i + 1, options.rounds));
     Round round;
     ::sync();  // what earlier rounds left behind is not measured
-    if (auto done = measure_bare(scratch.path, placement->replication, blocks, round); !done)
+    if (auto done = measure_bare(scratch.path, placement->replication, blocks, options.group, round); !done)
       return annotate(done.error(), "bare stores");
     ::sync();
     if (auto done = measure_sdfs(session, scratch.path / "input", blocks * kBlockBytesMax, target->node_folders, round); !done)
@@ -373,6 +384,9 @@ void add_bench_fs_command(CLI::App& bench, App& app) {
   command->add_option("--file-size", options->file_bytes, "bytes of each (default 4096)")
       ->check(CLI::Range(1U, kBlockBytesMax / 2))
       ->type_name("BYTES");
+  command->add_option("--group", options->group, "blocks of 1 MiB that a bare store syncs together (default: the most a node does)")
+      ->check(CLI::Range(1U, 64U))
+      ->type_name("N");
   command->add_option("--folder", options->folder, "where the bare stores are written (default: the cluster's folder)")
       ->type_name("DIR");
   command->add_option("--csv", options->csv, "write the table there as well")->type_name("FILE");

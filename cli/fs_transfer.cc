@@ -13,6 +13,7 @@
 #include "bus/clock.h"
 #include "bus/units.h"
 #include "cli/fs_common.h"
+#include "cli/roles.h"
 
 namespace idunno::cli {
 namespace {
@@ -168,6 +169,7 @@ Status make_parents(const std::vector<SdfsClient::GetItem>& items) {
 void fs_put(App& app, const PutOptions& options) {
   Session* session = app.session();
   if (session == nullptr) return;
+  if (auto allowed = check_role(*session, Role::submit); !allowed) return app.fail(allowed.error(), "put");
   auto plan = plan_put(*session, options);
   if (!plan) return app.fail(plan.error(), "put");
   if (auto ready = session->sdfs().refresh_placement(); !ready) return app.fail(ready.error(), "put");

@@ -3,6 +3,7 @@
 #include "bus/units.h"
 #include "cli/model_commands.h"
 #include "cli/models/architectures.h"
+#include "cli/roles.h"
 
 namespace idunno::cli {
 
@@ -76,6 +77,10 @@ bool prepare_and_store(App& app, ModelFiles files) {
   for (const auto& note : prepared->notes) app.note("rewritten: " + note);
   Session* session = app.session();
   if (session == nullptr) return false;
+  if (Status allowed = check_role(*session, Role::submit); !allowed) {
+    app.fail(allowed.error(), doing);
+    return false;
+  }
   Result<std::uint32_t> version = Error{};
   {
     std::error_code error;

@@ -159,7 +159,13 @@ void check_files(App& app, const std::string& what, const ModelFiles& files, con
   } else {
     print_object(app.globals, "idunno.model_check.v1", report);
   }
-  if (!report["ok"].get<bool>()) app.exit_code = kUsage;  // as `model add` would end
+  if (report["ok"].get<bool>()) return;
+  std::string why;  // the first reason; the report has all
+  for (const auto& finding : graph->report.findings) {
+    if (why.empty() && finding.kind == models::FindingKind::refused) why = to_string(finding);
+  }
+  if (why.empty() && executor.is_object()) why = problems_of(executor);
+  app.fail(Error{Errc::invalid, "cannot be used: " + why}, doing);  // as `model add` would end
 }
 
 }  // namespace

@@ -65,6 +65,7 @@ void add_check(CLI::App& model, App& app) {
 void add_model_commands(CLI::App& root, App& app) {
   CLI::App* model = root.add_subcommand("model", "models: add, init, pull, check, list, show, remove");
   model->require_subcommand(1);
+  model->footer("Example:\n  idunno model init resnet18\n  idunno model list");
   add_add(*model, app);
   add_init(*model, app);
   add_pull(*model, app);

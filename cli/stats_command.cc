@@ -64,16 +64,10 @@ void stats(App& app, const Options& options) {
   if (!reports) return app.fail(reports.error(), kDoing);
   if (reports->jobs.size() < request.jobs.size())
     return app.fail(Error{Errc::not_found, "not all of these jobs exist; `idunno job list` shows what is there"}, kDoing);
-  if (options.fair) {
-    if (app.globals.format == Format::table) {
-      const std::string text = fairness_text(reports->fairness);
-      fmt::print("{}\n", text.empty() ? "fairness: no 10 s window yet in which two or more jobs ran throughout" : text);
-    } else {
-      print_object(app.globals, "idunno.fairness.v1", fairness_json(reports->fairness));
-    }
-  } else {
-    stats_listing(*reports).print(app.globals);
-  }
+  Listing listing = stats_listing(*reports);
+  if (options.fair && listing.footer.empty())
+    listing.footer = "fairness: no 10 s window yet in which two or more jobs ran throughout";
+  listing.print(app.globals);
   if (percent) assert_fair(app, reports->fairness, *percent);
 }
 
@@ -85,7 +79,7 @@ void add_stats_command(CLI::App& root, App& app) {
   command->add_option("job", options->jobs, "ids or names (default: all)")->type_name("J...");
   command->add_option("--window", options->window, "over which the present rate is measured, 1s to 60s (default 10s)")
       ->type_name("TIME");
-  command->add_flag("--fair", options->fair, "only the comparison of the jobs' rates");
+  command->add_flag("--fair", options->fair, "say it also when there is nothing to compare yet");
   command->add_option("--assert-fair", options->assert_fair, "exit code 11 when the max/min ratio of the rates is over 1 + this")
       ->type_name("PCT");
   command->callback([&app, options] { stats(app, *options); });

@@ -7,6 +7,7 @@
 #include "cli/jobs.h"
 #include "cli/names.h"
 #include "cli/reports.h"
+#include "cli/roles.h"
 #include "storage/sdfs/datasets.h"
 
 namespace idunno::cli {
@@ -110,6 +111,7 @@ Result<JobId> submit_job(Session& session, const SubmitOptions& options) {
   auto parsed = parse_options(options);
   if (!parsed) return parsed.error();
   JobSpec spec = std::move(parsed).value();
+  if (auto allowed = check_role(session, Role::submit); !allowed) return allowed.error();
   if (auto model = check_model(session, spec); !model) return model.error();
 
   auto index = index_dataset(session.sdfs(), spec.data_path);

@@ -43,7 +43,7 @@ WorkerShell::WorkerShell(NodeContext& context, const std::filesystem::path& exec
       inputs_(context.data, context.loop, context.self.data_dir, all_nodes(context.config),
               [this](const LeaseKey& lease, Result<FetchedBatch> input) { on_input(lease, std::move(input)); }),
       executors_(context.loop, pool_options(context, executor_program),
-                 [this](std::uint32_t slot, const LeaseKey& lease) { on_started(slot, lease); },
+                 [this](std::uint32_t slot, const LeaseKey& lease, Time at) { on_started(slot, lease, at); },
                  [this](ExecutorPool::Outcome outcome) { on_finished(std::move(outcome)); }),
       session_lost_(std::move(session_lost)) {
   context_.client.on_push<LeaseGrant>(
@@ -153,7 +153,7 @@ void WorkerShell::start(std::uint32_t slot, const Lease& lease) {
 void WorkerShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedBatch& input) {
   // Executors died on this batch, or its inputs are nowhere: its queries become error rows, and the job goes on.
   const LeaseKey key = key_of(lease);
-  on_started(slot, key);
+  on_started(slot, key, monotonic_now());
   Bytes rows;
   for (std::uint32_t i = 0; i < lease.queries; ++i) {
     nlohmann::ordered_json row;
@@ -168,16 +168,17 @@ void WorkerShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedB
   if (wanted) store_rows(key, Payload(std::move(rows)));
 }
 
-void WorkerShell::on_started(std::uint32_t slot, const LeaseKey& lease) {
-  queue_.started(slot, lease, monotonic_now(), wall_now_ms());
+void WorkerShell::on_started(std::uint32_t slot, const LeaseKey& lease, Time at) {
+  const auto ago = std::chrono::duration_cast<std::chrono::milliseconds>(monotonic_now() - at);
+  queue_.started(slot, lease, at, wall_now_ms() - static_cast<WallMs>(std::max<Duration::rep>(ago.count(), 0)));
   tell("batch_started", lease, fmt::format("slot {}", slot));
 }
 
 void WorkerShell::on_finished(ExecutorPool::Outcome outcome) {
   WorkerOutput out;
-  const Time now = monotonic_now();
+  const Time ended = outcome.at;
   if (outcome.executed && outcome.head.ok) {
-    const bool wanted = queue_.finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, now, out);
+    const bool wanted = queue_.finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended, out);
     obey(std::move(out));
     if (wanted) store_rows(outcome.lease, std::move(outcome.rows));
     return;
@@ -185,7 +186,7 @@ void WorkerShell::on_finished(ExecutorPool::Outcome outcome) {
   const BatchFailure why = outcome.executed ? outcome.head.why : outcome.why;
   const std::string& detail = outcome.executed ? outcome.head.detail : outcome.detail;
   tell("batch_failed", outcome.lease, detail);
-  queue_.failed(outcome.slot, outcome.lease, why, detail, now, out);
+  queue_.failed(outcome.slot, outcome.lease, why, detail, ended, out);
   obey(std::move(out));
 }
 

@@ -34,7 +34,7 @@ class WorkerShell {
   void on_input(const LeaseKey& lease, Result<FetchedBatch> input);
   void start(std::uint32_t slot, const Lease& lease);
   void give_up(std::uint32_t slot, const Lease& lease, const FetchedBatch& input);
-  void on_started(std::uint32_t slot, const LeaseKey& lease);
+  void on_started(std::uint32_t slot, const LeaseKey& lease, Time at);
   void on_finished(ExecutorPool::Outcome outcome);
   void store_rows(const LeaseKey& lease, Payload rows);
   void send_commits();

@@ -9,8 +9,7 @@ struct ExecutorPool::Impl {
   std::vector<std::unique_ptr<ExecutorSlot>> slots;
 };
 
-ExecutorPool::ExecutorPool(EventLoop& loop, Options options, std::function<void(std::uint32_t slot, LeaseKey)> on_started,
-                           std::function<void(Outcome)> on_finished)
+ExecutorPool::ExecutorPool(EventLoop& loop, Options options, Started on_started, std::function<void(Outcome)> on_finished)
     : impl_(std::make_unique<Impl>()) {
   impl_->mailbox = std::make_shared<SlotMailbox>(loop, std::move(on_started), std::move(on_finished));
   for (std::uint32_t slot = 0; slot < options.slots; ++slot) {

@@ -43,8 +43,11 @@ class ExecutorPool {
     Payload rows;
     BatchFailure why = BatchFailure::executor_died;
     std::string detail;  ///< "executor of slot 1 (pid 4711) was killed by signal 11"
+    Time at{};           ///< when it ended
   };
-  ExecutorPool(EventLoop& loop, Options options, std::function<void(std::uint32_t slot, LeaseKey)> on_started,
+  /// The loop may be long in one turn (it syncs the job log), so what is told carries the time at which it happened.
+  using Started = std::function<void(std::uint32_t slot, LeaseKey, Time at)>;
+  ExecutorPool(EventLoop& loop, Options options, Started on_started,
                std::function<void(Outcome)> on_finished);
   ~ExecutorPool();  ///< kills the children
 

@@ -42,7 +42,7 @@ void SlotMailbox::deliver() {
   for (Note& note : notes) {
     if (closed_) return;  // also by one of the callbacks
     if (auto* started = std::get_if<Started>(&note)) {
-      on_started_(started->slot, started->lease);
+      on_started_(started->slot, started->lease, started->at);
     } else {
       on_finished_(std::move(std::get<ExecutorPool::Outcome>(note)));
     }
@@ -80,6 +80,7 @@ void ExecutorSlot::start(ExecutorPool::Task task) {
     refused.slot = number_;
     refused.lease = task.lease;
     refused.why = BatchFailure::returned;
+    refused.at = monotonic_now();
     refused.detail = fmt::format("slot {} has {} batches waiting already", number_, kSlotTasksMax);
     return mailbox_->tell(std::move(refused));
   }
@@ -179,7 +180,7 @@ void ExecutorSlot::begin_front() {
   front_since_ = monotonic_now();
   if (front.told || front.cancelled) return;
   front.told = true;
-  mailbox_->tell(SlotMailbox::Started{number_, front.task.lease});
+  mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, front_since_});
 }
 
 Time ExecutorSlot::next_deadline() const {
@@ -245,6 +246,7 @@ void ExecutorSlot::finish_front(ExecutorPool::Outcome outcome) {
   if (!front.cancelled) {
     outcome.slot = number_;
     outcome.lease = front.task.lease;
+    outcome.at = idle_since_;
     mailbox_->tell(std::move(outcome));
   }
   if (child_ && sent_ != 0) begin_front();

@@ -33,9 +33,9 @@ class SlotMailbox : public std::enable_shared_from_this<SlotMailbox> {
   struct Started {
     std::uint32_t slot;
     LeaseKey lease;
+    Time at;
   };
-  SlotMailbox(EventLoop& loop, std::function<void(std::uint32_t, LeaseKey)> on_started,
-              std::function<void(ExecutorPool::Outcome)> on_finished)
+  SlotMailbox(EventLoop& loop, ExecutorPool::Started on_started, std::function<void(ExecutorPool::Outcome)> on_finished)
       : loop_(loop), on_started_(std::move(on_started)), on_finished_(std::move(on_finished)) {}
   void tell(Started started) { put(started); }
   void tell(ExecutorPool::Outcome outcome) { put(std::move(outcome)); }
@@ -47,7 +47,7 @@ class SlotMailbox : public std::enable_shared_from_this<SlotMailbox> {
   void deliver();
 
   EventLoop& loop_;
-  std::function<void(std::uint32_t, LeaseKey)> on_started_;
+  ExecutorPool::Started on_started_;
   std::function<void(ExecutorPool::Outcome)> on_finished_;
   bool closed_ = false;  ///< touched by the loop's thread only
   std::mutex mutex_;

@@ -121,13 +121,16 @@ struct MetadataClient::Impl : std::enable_shared_from_this<MetadataClient::Impl>
       tried += to_string(node);
     }
     std::string why;
-    if (!call.failures.empty()) why = " (" + to_string(call.failures.begin()->first) + ": " + call.failures.begin()->second + ")";
+    if (!call.failures.empty()) {
+      const auto& [node, failure] = *call.failures.begin();
+      const bool names_it = failure.find(to_string(node) + " (") != std::string::npos;
+      why = "; " + (names_it ? failure : to_string(node) + ": " + failure);
+    }
     if (call.anyone_answered && call.leader_was_silent) {
       return finish(call,
                     Error{Errc::timeout, "the coordinator " + to_string(call.named_leader) + " did not answer in time" + why});
     }
-    finish(call, Error{Errc::no_coordinator, "no coordinator reachable: tried " + (tried.empty() ? "no nodes" : tried) + why +
-                                                 "; check that the cluster is up and that this key is admitted"});
+    finish(call, Error{Errc::no_coordinator, "no coordinator reachable: tried " + (tried.empty() ? "no nodes" : tried) + why});
   }
 
   static void finish(Call& call, const Status& status) {

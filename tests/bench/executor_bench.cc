@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   Time begin{};
   ExecutorPool* feed = nullptr;
   ExecutorPool pool(
-      loop, options, [](std::uint32_t, LeaseKey) {},
+      loop, options, [](std::uint32_t, LeaseKey, Time) {},
       [&](ExecutorPool::Outcome outcome) {
         if (done == 0) begin = monotonic_now();  // the start of the child is not counted
         ++done;

@@ -150,7 +150,8 @@ TEST_F(RealModels, MnistTestSetGetsTheRowsOfASingleProcess) {
   std::map<std::string, int> truth;
   for (std::size_t i = 0; i < 10000; ++i) truth[std::to_string(i)] = labels[i + 8];
   cluster.expect(0, {"fs", "put", images.string(), "/mnist/t10k.idx"});
-  const Rows rows = compare(cluster, "mnist-8", "/mnist/t10k.idx", reference("mnist-8", images, 50), 50);
+  // The file as it was published ends in a reshape to one row, so by itself it computes one image at a time.
+  const Rows rows = compare(cluster, "mnist-8", "/mnist/t10k.idx", reference("mnist-8", images, 1), 50);
   const Accuracy counts = accuracy(rows, truth);
   std::printf("mnist-8: %d of 10000 top 1\n", counts.top1);
   EXPECT_GE(counts.top1, 9850);

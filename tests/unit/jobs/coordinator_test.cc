@@ -283,6 +283,109 @@ TEST(Coordinator, StopEndsAJobAndItsResultsStay) {
   EXPECT_EQ(sim.error_of(sim.ask(JobControlRequest{job, JobAction::stop}, sim.fresh())).code, Errc::not_found);
 }
 
+TEST(Coordinator, ResultsAreFoundByBatchAlsoWhenSomeAreMissing) {
+  Sim sim(1, 1);
+  sim.start();
+  const JobId job = sim.submit("m", 50, 10, seconds(1000));
+  for (const BatchIndex batch : {3U, 1U}) {
+    BatchCommit commit;
+    commit.job = job;
+    commit.batch = batch;
+    commit.node = NodeId{1};
+    commit.queries = 10;
+    commit.block = BlockRef{BlockId{8, batch}, 10, hash128(std::to_string(batch)), {NodeId{1}}};
+    sim.ask(CommitBatches{{commit}}, sim.fresh(), "n1");
+  }
+  const auto check = [&] {
+    for (std::uint64_t first = 0; first <= 5; ++first) {
+      for (const std::uint32_t pages : {1U, 2U, 100U}) {
+        const auto results = sim.reply_to<JobResultsReply>(sim.ask(JobResultsRequest{job, first, pages}, {}));
+        EXPECT_EQ(results.batches, 5U);
+        ASSERT_EQ(results.blocks.size(), std::min<std::uint64_t>(pages, 5 - first));
+        for (std::size_t i = 0; i < results.blocks.size(); ++i) {
+          const std::uint64_t batch = first + i;
+          EXPECT_EQ(results.blocks[i].id, (batch == 1 || batch == 3 ? BlockId{8, batch} : BlockId{})) << batch;
+        }
+      }
+    }
+  };
+  check();
+  sim.ask(JobControlRequest{job, JobAction::stop}, sim.fresh());
+  check();
+  // What a user puts in the place of the file later is no result.
+  FsFilePart part;
+  part.path = "/jobs/" + to_string(job) + "/result.jsonl";
+  part.blocks = {BlockRef{BlockId{9, 1}, 10, hash128("x"), {NodeId{1}}}, BlockRef{BlockId{9, 2}, 10, hash128("y"), {NodeId{1}}}};
+  part.size = 20;
+  (void)sim.reply_to<FsCommitReply>(sim.ask(FsCommitRequest{{part}}, sim.fresh()));
+  check();
+  (void)sim.reply_to<FsRemoveReply>(sim.ask(FsRemoveRequest{{part.path}, false}, sim.fresh()));
+  EXPECT_EQ(sim.error_of(sim.ask(JobResultsRequest{job, 0, 100}, {})).code, Errc::not_found);
+  (void)sim.reply_to<FsCommitReply>(sim.ask(FsCommitRequest{{part}}, sim.fresh()));
+  EXPECT_EQ(sim.error_of(sim.ask(JobResultsRequest{job, 0, 100}, {})).code, Errc::not_found);
+}
+
+// ---- messages that are lost ---------------------------------------------------------------------------------------------
+
+TEST(Coordinator, ALostGrantIsMadeUpFor) {
+  Sim sim(2, 1);
+  sim.start();
+  int left = 1;
+  sim.loses = [&](NodeId, MessageType type) { return type == MessageType::lease_grant && left-- > 0; };
+  const JobId job = sim.submit("m", 2000, 10, milliseconds(100));
+  ASSERT_TRUE(sim.run_until_done({job}, seconds(60)));
+  EXPECT_LT(left, 1);
+  EXPECT_EQ(sim.report(job).errors, 0U);
+  for (BatchIndex batch = 0; batch < 200; ++batch) ASSERT_EQ((sim.commits_accepted[{job, batch}]), 1U);
+}
+
+TEST(Coordinator, ALostReportOfAFailureIsMadeUpFor) {
+  Sim sim(1, 1);
+  sim.start();
+  int failing = 1;
+  sim.fails = [&](const FakeWorker&, const Lease&, BatchFailed&) { return failing-- > 0; };
+  int left = 1;
+  sim.loses = [&](NodeId, MessageType type) { return type == MessageType::batch_failed && left-- > 0; };
+  const JobId job = sim.submit("m", 100, 10, milliseconds(100));
+  sim.run_for(seconds(20));
+  EXPECT_EQ(sim.report(job).leased, 1U);
+  ASSERT_TRUE(sim.run_until_done({job}, seconds(40)));
+  EXPECT_EQ(left, 0);
+  EXPECT_EQ(sim.report(job).errors, 0U);
+}
+
+TEST(Coordinator, AReminderOfABatchThatRunsChangesNothing) {
+  Sim sim(1, 2);
+  sim.keep_starts = true;
+  sim.start();
+  const JobId job = sim.submit("m", 80, 10, seconds(100));
+  const std::size_t grants = sim.workers.at(NodeId{1}).grants;
+  ASSERT_TRUE(sim.run_until_done({job}, seconds(1000)));
+  EXPECT_GT(sim.workers.at(NodeId{1}).grants, grants + 10) << "it is reminded";
+  EXPECT_LT(sim.workers.at(NodeId{1}).grants, grants + 60) << "but not all the time";
+  EXPECT_EQ(sim.starts.size(), 8U) << "each batch is computed once";
+  EXPECT_EQ(sim.report(job).retried, 0U);
+  EXPECT_EQ(sim.report(job).duplicate_commits, 0U);
+}
+
+TEST(Coordinator, LeasesOfAPausedJobAreNotGivenAgain) {
+  Sim sim(1, 1);
+  sim.keep_starts = true;
+  sim.start();
+  int left = 1;
+  sim.loses = [&](NodeId, MessageType type) { return type == MessageType::batch_failed && left-- > 0; };
+  const JobId job = sim.submit("m", 100, 10, milliseconds(300));
+  sim.run_for(seconds(1));
+  sim.ask(JobControlRequest{job, JobAction::pause}, sim.fresh());
+  sim.run_for(seconds(1));
+  EXPECT_EQ(left, 0) << "what it gave back did not arrive";
+  const std::size_t started = sim.starts.size();
+  sim.run_for(seconds(100));
+  EXPECT_EQ(sim.starts.size(), started);
+  sim.ask(JobControlRequest{job, JobAction::resume}, sim.fresh());
+  ASSERT_TRUE(sim.run_until_done({job}, seconds(60)));
+}
+
 // ---- requests ---------------------------------------------------------------------------------------------------------
 
 TEST(Coordinator, TheSameRequestIsDoneOnce) {

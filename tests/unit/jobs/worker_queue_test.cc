@@ -341,6 +341,49 @@ TEST(WorkerQueue, ReportsFailuresOfInputsExecutorAndStore) {
   EXPECT_EQ(world.queue.held(), 0U);
 }
 
+TEST(WorkerQueue, FinishedTellsWhetherTheRowsAreWanted) {
+  OneRunning world;
+  WorkerOutput out;
+  EXPECT_FALSE(world.queue.finished(0, LeaseKey{JobId{1}, 5, 1}, 0, 0, at_us(10), out)) << "no such lease";
+  EXPECT_TRUE(world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out));
+  EXPECT_FALSE(world.queue.finished(0, key_of(world.running), 0, 0, at_us(20), out)) << "told twice";
+}
+
+TEST(WorkerQueue, GivesUpFetchingAndStoringThatNeverEnds) {
+  OneRunning world;
+  WorkerOutput out;
+  EXPECT_TRUE(world.queue.finished(0, key_of(world.running), 0, 0, at_us(0), out));
+  world.queue.granted(grant({}, {lease(1, 1)}), at_us(0) + std::chrono::seconds(1), out);
+  out = {};
+  world.queue.tick(kStart + kStageTimeMax - Duration{1}, out);
+  EXPECT_TRUE(out.failures.empty());
+  world.queue.tick(kStart + kStageTimeMax, out);
+  ASSERT_EQ(out.failures.size(), 1U);
+  EXPECT_EQ(out.failures[0].why, BatchFailure::not_stored);
+  EXPECT_EQ(out.failures[0].batch, 0U);
+  world.queue.tick(kStart + kStageTimeMax + std::chrono::seconds(1), out);
+  ASSERT_EQ(out.failures.size(), 2U);
+  EXPECT_EQ(out.failures[1].why, BatchFailure::input_missing);
+  EXPECT_EQ(out.discard, (std::vector<LeaseKey>{key_of(world.running), {JobId{1}, 1, 1}}));
+  EXPECT_EQ(world.queue.held(), 0U);
+  // Answers that come after all lead to nothing.
+  out = {};
+  world.queue.stored(key_of(world.running), result_block(1), kSelf, kStart + kStageTimeMax * 2, out);
+  world.queue.input_ready(LeaseKey{JobId{1}, 1, 1}, 10, kStart + kStageTimeMax * 2, out);
+  EXPECT_TRUE(out.offer.empty());
+  EXPECT_TRUE(out.start.empty());
+}
+
+TEST(WorkerQueue, DoesNotGiveUpWhatWaitsForAnExecutorOrRuns) {
+  OneRunning world;
+  WorkerOutput out;
+  world.queue.granted(grant({}, {lease(1, 1)}), kStart, out);
+  world.queue.input_ready(LeaseKey{JobId{1}, 1, 1}, 10, kStart, out);
+  world.queue.tick(kStart + kStageTimeMax * 3, out);
+  EXPECT_TRUE(out.failures.empty());
+  EXPECT_EQ(world.queue.held(), 2U);
+}
+
 TEST(WorkerQueue, PausingGivesBackWhatHasNotStarted) {
   OneRunning world;
   WorkerOutput out;
@@ -381,7 +424,7 @@ TEST(WorkerQueue, DroppingForgetsSilentlyAndDiscardsWhatRuns) {
   world.queue.input_failed(LeaseKey{JobId{1}, 2, 1}, "late", out);
   EXPECT_TRUE(out.failures.empty());
   out = {};
-  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
+  EXPECT_FALSE(world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out)) << "its rows are not stored";
   EXPECT_EQ(out.discard, std::vector<LeaseKey>{key_of(world.running)});
   EXPECT_EQ(out.forget_jobs, std::vector<JobId>{JobId{1}});
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(20), out);
@@ -579,8 +622,7 @@ class Walk {
     if (random_.chance(0.05)) {
       queue_.failed(slot, key, BatchFailure::executor_died, "no", now_, out);
     } else {
-      (void)queue_.finished(slot, key, 0, 1, now_, out);
-      storing_.push_back(key);
+      if (queue_.finished(slot, key, 0, 1, now_, out)) storing_.push_back(key);
     }
     take(std::move(out));
   }

@@ -34,7 +34,7 @@ class ExecutorPoolTest : public ::testing::Test {
   ExecutorPool& pool() {
     if (!pool_) {
       pool_ = std::make_unique<ExecutorPool>(
-          loop_, options_, [this](std::uint32_t /*slot*/, LeaseKey lease) { started_.push_back(lease.batch); },
+          loop_, options_, [this](std::uint32_t /*slot*/, LeaseKey lease, Time /*at*/) { started_.push_back(lease.batch); },
           [this](ExecutorPool::Outcome outcome) { outcomes_.push_back(std::move(outcome)); });
     }
     return *pool_;
