@@ -270,6 +270,7 @@ struct RpcClient::Impl {
     if (!peer->connected) return;
     on_readable(peer);  // answers that came before the end
     if (peer->closed) return;
+    loop->touch(peer->dealer.raw());  // read outside of its turn: more may wait, and its signal may be taken in
     peer->connected = false;
     peer->connecting_since = monotonic_now();
     if (on_connection) on_connection(peer->key.first, peer->key.second, false);

@@ -226,7 +226,7 @@ void InputFetcher::Impl::fetch_items(JobInputs& job, const Lease& lease) {
   batch.onnx_file = job.onnx_file;
   batch.labels_file = job.labels_file;
   const bool given_up = lease.attempt >= kGiveUpAttempt;  // its rows need no more than the names of its queries
-  auto done = [weak = weak_from_this(), lease, given_up, batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
+  auto on_items = [weak = weak_from_this(), lease, given_up, batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
     auto self = weak.lock();
     if (!self) return;
     if (!items && !given_up) return self->answer(lease, items.error());
@@ -238,8 +238,8 @@ void InputFetcher::Impl::fetch_items(JobInputs& job, const Lease& lease) {
     }
     self->answer(lease, std::move(batch));
   };
-  if (given_up) return job.manifest->fetch_names(lease.first_query, lease.queries, std::move(done));
-  job.manifest->fetch_batch(lease.first_query, lease.queries, std::move(done));
+  if (given_up) return job.manifest->fetch_names(lease.first_query, lease.queries, std::move(on_items));
+  job.manifest->fetch_batch(lease.first_query, lease.queries, std::move(on_items));
 }
 
 void InputFetcher::Impl::relocate(const std::string& path, std::uint32_t version, std::uint64_t block_index,

@@ -55,6 +55,42 @@ TEST_F(LocalClusterFolder, IsPurgedWithoutWhatOthersPutThere) {
   EXPECT_FALSE(fs::exists(folder_ / "cluster.toml"));
 }
 
+TEST_F(LocalClusterFolder, KeepsTheDataWhereItIsToldAndPurgesOnlyThat) {
+  const fs::path root = folder_.string() + "-data";
+  fs::remove_all(root);
+  fs::create_directories(root);
+  std::ofstream(root / "diary.txt") << "mine";
+  LocalCluster::Options options{2, 0, 1};
+  options.data_root = root;
+  ASSERT_TRUE(LocalCluster::make(folder_, options).ok());
+  auto made = LocalCluster::open(folder_ / "cluster.toml");
+  ASSERT_TRUE(made.ok()) << made.error().detail;
+  EXPECT_TRUE(fs::is_directory(root / "n2"));
+  EXPECT_FALSE(fs::exists(folder_ / "n2"));
+  EXPECT_EQ(LocalCluster::make(folder_.string() + "-2", options).error().code, Errc::conflict) << "another cluster's data";
+  EXPECT_FALSE(fs::exists(folder_.string() + "-2"));
+  ASSERT_TRUE(made->purge().ok());
+  EXPECT_FALSE(fs::exists(root / "n1"));
+  EXPECT_TRUE(fs::exists(root / "diary.txt"));
+  EXPECT_FALSE(fs::exists(folder_));
+  fs::remove_all(root);
+}
+
+TEST_F(LocalClusterFolder, TakesTuningAndIsNotMadeWithAWrongOne) {
+  LocalCluster::Options options{1, 0, 0};
+  options.tuning = {"disk_reserve=16M", "slots=3"};
+  auto made = LocalCluster::make(folder_, options);
+  ASSERT_TRUE(made.ok()) << made.error().detail;
+  EXPECT_EQ(made->config().tuning.disk_reserve_bytes, 16U << 20U);
+  EXPECT_EQ(made->config().tuning.slots, 3U);
+  fs::remove_all(folder_);
+  for (const char* wrong : {"disk_reserv=16M", "disk_reserve=much", "disk_reserve", "=1", "slots=99999", "x]\ny=1"}) {
+    options.tuning = {wrong};
+    EXPECT_EQ(LocalCluster::make(folder_, options).error().code, Errc::invalid) << wrong;
+    EXPECT_FALSE(fs::exists(folder_)) << wrong;
+  }
+}
+
 TEST_F(LocalClusterFolder, RefusesAClusterOfOtherMachines) {
   auto made = LocalCluster::make(folder_, {1, 0, 1});
   ASSERT_TRUE(made.ok());

@@ -314,9 +314,9 @@ TEST(Coordinator, ResultsAreFoundByBatchAlsoWhenSomeAreMissing) {
   check();
   // What a user puts in the place of the file later is no result.
   FsFilePart part;
+  part.upload = 1;
   part.path = "/jobs/" + to_string(job) + "/result.jsonl";
   part.blocks = {BlockRef{BlockId{9, 1}, 10, hash128("x"), {NodeId{1}}}, BlockRef{BlockId{9, 2}, 10, hash128("y"), {NodeId{1}}}};
-  part.size = 20;
   (void)sim.reply_to<FsCommitReply>(sim.ask(FsCommitRequest{{part}}, sim.fresh()));
   check();
   (void)sim.reply_to<FsRemoveReply>(sim.ask(FsRemoveRequest{{part.path}, false}, sim.fresh()));
@@ -378,7 +378,7 @@ TEST(Coordinator, LeasesOfAPausedJobAreNotGivenAgain) {
   sim.run_for(seconds(1));
   sim.ask(JobControlRequest{job, JobAction::pause}, sim.fresh());
   sim.run_for(seconds(1));
-  EXPECT_EQ(left, 0) << "what it gave back did not arrive";
+  EXPECT_LT(left, 1) << "what it gave back did not arrive";
   const std::size_t started = sim.starts.size();
   sim.run_for(seconds(100));
   EXPECT_EQ(sim.starts.size(), started);
