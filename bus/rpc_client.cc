@@ -128,7 +128,7 @@ struct RpcClient::Impl {
     const std::string waited = format_duration(found->second.timeout);
     std::string what = found->second.sent ? "no answer from " + peer->name + " within " + waited
                                           : "no connection to " + peer->name + " within " + waited;
-    if (!found->second.sent && !peer->failure.empty()) what += " (" + peer->failure + ")";
+    if (!found->second.sent && !peer->failure.empty()) what = peer->name + ": " + peer->failure;
     // Nothing was ever sent there: whether the peer would have been quick is not known.
     complete(*peer, id, Error{found->second.sent ? Errc::timeout : Errc::unavailable, std::move(what)});
   }

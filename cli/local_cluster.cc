@@ -62,8 +62,10 @@ bool is_loopback(const std::string& host) { return host == "localhost" || host.c
 
 fs::path absolute_path(const fs::path& path) {
   std::error_code error;
-  fs::path full = fs::weakly_canonical(path, error);
-  return error ? fs::absolute(path, error) : full;
+  // Absolute first: of a relative path that does not exist yet, weakly_canonical makes no absolute one.
+  const fs::path full = fs::absolute(path, error);
+  const fs::path clean = fs::weakly_canonical(full, error);
+  return error ? full : clean;
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   std::vector<NodeId> nodes;
   for (const NodeConfig& node : impl.config.nodes) nodes.push_back(node.id);
   impl.metadata = std::make_unique<MetadataClient>(impl.loop, *impl.rpc, std::move(nodes), globals.timeout);
-  impl.blocks = std::make_unique<BlockClient>(impl.loop, *impl.rpc, BlockClient::Options{64U << 20U, 8, std::chrono::seconds(10)});
+  impl.blocks = std::make_unique<BlockClient>(impl.loop, *impl.rpc, BlockClient::Options{});
   impl.ids = std::make_unique<BlockIdSource>(random_writer());
   impl.sdfs = std::make_unique<SdfsClient>(*impl.metadata, *impl.blocks, *impl.ids);
   return session;

@@ -12,7 +12,7 @@ namespace idunno {
 namespace {
 
 /// Read ahead of a stream that is delivered in order.
-constexpr std::size_t kReadAheadBytes = 32U << 20U;
+constexpr std::size_t kReadAheadBytes = 16U << 20U;
 constexpr std::size_t kReadAheadBlocks = 256;
 constexpr Duration kWaitStep = std::chrono::seconds(60);
 

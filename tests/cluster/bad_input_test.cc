@@ -59,6 +59,22 @@ TEST_F(BadInputCluster, FileThatIsNoOnnxModel) {
   refused(run({"model", "add", "m", file("no.onnx", "this is text"), "--spec", spec}), 2, "ONNX");
 }
 
+TEST_F(BadInputCluster, OperatorThatCannotBeLoaded) {
+  const auto onnx = cluster->scratch() / "operator.onnx";
+  cluster->expect(0, {"model", "init", "lenet5", "--output", onnx.string()});
+  std::ifstream in(onnx, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const std::string relu = "\x22\x04Relu";  // the field op_type of a node
+  ASSERT_NE(bytes.find(relu), std::string::npos);
+  for (auto at = bytes.find(relu); at != std::string::npos; at = bytes.find(relu)) bytes.replace(at, relu.size(), "\x22\x04Size");
+  std::ofstream(onnx, std::ios::binary) << bytes;
+  const std::string spec = (cluster->scratch() / "operator.toml").string();
+  refused(run({"model", "add", "m", onnx.string(), "--spec", spec}), 2, "Size");
+  const CommandResult check = run({"model", "check", onnx.string(), "--spec", spec});
+  EXPECT_EQ(check.exit_code, 2);
+  EXPECT_NE(check.err.find("operator Size cannot be loaded"), std::string::npos) << check.err;
+}
+
 TEST_F(BadInputCluster, WrongSpecNamesTheKeyAndTheNearestKnownOne) {
   const auto onnx = cluster->scratch() / "lenet.onnx";
   cluster->expect(0, {"model", "init", "lenet5", "--output", onnx.string()});
@@ -115,6 +131,28 @@ TEST(BadInput, KeyThatIsNotAdmittedIsRefused) {
   EXPECT_EQ(stranger.exit_code, 10) << stranger.err;
   const CommandResult reader = cluster.idunno({"--key", (cluster.dir() / "keys" / "read.key").string(), "fs", "rm", "/x"});
   EXPECT_EQ(reader.exit_code, 10) << reader.err;
+}
+
+TEST(BadInput, KeyThatOnlyTheNodesRefuseIsRefusedToo) {
+  const TestCluster cluster(1);
+  cluster.expect(0, {"keys", "add", "alice", "--role", "read"});
+  // A client with a list of its own, as on another machine, from before the key was revoked.
+  const auto old = cluster.scratch() / "old";
+  std::filesystem::create_directories(old);
+  std::filesystem::copy(cluster.dir() / "keys", old / "keys", std::filesystem::copy_options::recursive);
+  std::ifstream in(cluster.dir() / "cluster.toml");
+  std::string config{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const std::string keys = (cluster.dir() / "keys").string();
+  ASSERT_NE(config.find(keys), std::string::npos) << config;
+  config.replace(config.find(keys), keys.size(), (old / "keys").string());
+  std::ofstream(old / "cluster.toml") << config;
+  const std::vector<std::string> status{(bin_dir() / "idunno").string(), "--config", (old / "cluster.toml").string(), "--key",
+                                        (old / "keys" / "alice.key").string(), "--timeout", "5s", "status"};
+  EXPECT_EQ(run_program(status).exit_code, 0);
+  cluster.expect(0, {"keys", "revoke", "alice"});
+  CommandResult late;
+  EXPECT_TRUE(eventually([&] { return (late = run_program(status)).exit_code != 0; }, std::chrono::seconds(10)));
+  refused(late, 10, "not admitted");
 }
 
 TEST(BadInput, FullDiskIsSaidAndNothingIsLost) {

@@ -76,6 +76,16 @@ TEST_F(LocalClusterFolder, KeepsTheDataWhereItIsToldAndPurgesOnlyThat) {
   fs::remove_all(root);
 }
 
+TEST_F(LocalClusterFolder, MayBeNamedByAPathThatIsRelative) {
+  const fs::path before = fs::current_path();
+  fs::current_path(folder_.parent_path());
+  auto made = LocalCluster::make(folder_.filename(), {1, 0, 1});
+  fs::current_path(before);
+  ASSERT_TRUE(made.ok()) << made.error().detail;
+  EXPECT_TRUE(made->folder().is_absolute());
+  EXPECT_TRUE(fs::exists(made->config().keys_dir / "admitted.toml")) << made->config().keys_dir;
+}
+
 TEST_F(LocalClusterFolder, TakesTuningAndIsNotMadeWithAWrongOne) {
   LocalCluster::Options options{1, 0, 0};
   options.tuning = {"disk_reserve=16M", "slots=3"};

@@ -41,6 +41,7 @@ struct FakeWorker {
   std::set<BlockId> blocks;
   std::vector<PlacementNode> placement;
   std::size_t grants = 0;
+  std::size_t descriptions = 0;
   std::size_t grant_bytes_max = 0;
   std::size_t grant_leases_max = 0;
   std::vector<Lease> granted;  ///< all ever
@@ -366,6 +367,7 @@ class Sim {
       const auto grant = decode<LeaseGrant>(push.body);
       ASSERT_TRUE(grant.ok());
       ++worker.grants;
+      worker.descriptions += grant->descriptions.size();
       worker.grant_bytes_max = std::max(worker.grant_bytes_max, push.body.size());
       worker.grant_leases_max = std::max(worker.grant_leases_max, grant->leases.size());
       if (!grant->placement.empty()) worker.placement = grant->placement;

@@ -328,15 +328,31 @@ TEST(Coordinator, ResultsAreFoundByBatchAlsoWhenSomeAreMissing) {
 // ---- messages that are lost ---------------------------------------------------------------------------------------------
 
 TEST(Coordinator, ALostGrantIsMadeUpFor) {
-  Sim sim(2, 1);
+  for (const std::uint32_t nodes : {1U, 2U}) {
+    Sim sim(nodes, 1);
+    sim.start();
+    int left = 1;
+    sim.loses = [&](NodeId, MessageType type) { return type == MessageType::lease_grant && left-- > 0; };
+    const JobId job = sim.submit("m", 2000, 10, milliseconds(100));
+    ASSERT_TRUE(sim.run_until_done({job}, seconds(100)));
+    EXPECT_LT(left, 1);
+    EXPECT_EQ(sim.report(job).errors, 0U);
+    for (BatchIndex batch = 0; batch < 200; ++batch) ASSERT_EQ((sim.commits_accepted[{job, batch}]), 1U);
+  }
+}
+
+TEST(Coordinator, AJobIsDescribedAgainWhereAnInputWasMissing) {
+  Sim sim(1, 1);
   sim.start();
-  int left = 1;
-  sim.loses = [&](NodeId, MessageType type) { return type == MessageType::lease_grant && left-- > 0; };
-  const JobId job = sim.submit("m", 2000, 10, milliseconds(100));
-  ASSERT_TRUE(sim.run_until_done({job}, seconds(60)));
-  EXPECT_LT(left, 1);
+  int failing = 1;
+  sim.fails = [&](const FakeWorker&, const Lease&, BatchFailed& failure) {
+    failure.why = BatchFailure::input_missing;
+    return failing-- > 0;
+  };
+  const JobId job = sim.submit("m", 1000, 10, milliseconds(20));
+  ASSERT_TRUE(sim.run_until_done({job}, seconds(20)));
+  EXPECT_EQ(sim.workers.at(NodeId{1}).descriptions, 2U);
   EXPECT_EQ(sim.report(job).errors, 0U);
-  for (BatchIndex batch = 0; batch < 200; ++batch) ASSERT_EQ((sim.commits_accepted[{job, batch}]), 1U);
 }
 
 TEST(Coordinator, ALostReportOfAFailureIsMadeUpFor) {
