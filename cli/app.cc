@@ -81,9 +81,10 @@ void App::fail(const Error& error, const std::string& doing, const std::string& 
   }
   if (session_ && error.code == Errc::forbidden && hint.empty()) {
     const bool named = why.find("has the role") != std::string::npos;
-    hint = (named ? "" : fmt::format("the key in use is '{}' with role {}; ", session_->keys().name,
-                                     to_string(session_->keys().role))) +
-           "name another with --key, or see `idunno keys list`";
+    hint =
+        (named ? ""
+               : fmt::format("the key in use is '{}' with role {}; ", session_->keys().name, to_string(session_->keys().role))) +
+        "name another with --key, or see `idunno keys list`";
   }
   const bool said = doing.empty() || why.compare(0, doing.size() + 2, doing + ": ") == 0;
   say(said ? why : doing + ": " + why);

@@ -1,5 +1,8 @@
 /// `idunno bench fs`: what replication and the network cost. In one run, on one disk: as many bare RocksDB stores as a block has
 /// copies, written at once and synced, and then SDFS; the ratios are what counts.
+///
+/// For a quiet machine: on a busy one the kernel shares the cores by session (sched_autogroup), the nodes are sessions of their
+/// own and the bare stores are not, so the ratios would tell about the scheduler.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -318,7 +321,8 @@ Status report(const App& app, const Options& options, const std::vector<Round>& 
     table.add({{name, ""}, {"files/s", ""}, {shown, ""}, {shown, ""}, {shown, ""}, {nullptr, ""}});
   }
   table.footer = fmt::format(
-      "one file of {} with {} copies, {} round{}; {} bare stores written at once, each synced after every {} blocks of 1 MiB, which "
+      "one file of {} with {} copies, {} round{}; {} bare stores written at once, each synced after every {} blocks of 1 MiB, "
+      "which "
       "is the most that a node syncs together for one client; {} files of {}",
       format_size(options.size), copies, options.rounds, options.rounds == 1 ? "" : "s", copies, options.group, options.files,
       format_size(options.file_bytes));
@@ -384,7 +388,8 @@ void add_bench_fs_command(CLI::App& bench, App& app) {
   command->add_option("--file-size", options->file_bytes, "bytes of each (default 4096)")
       ->check(CLI::Range(1U, kBlockBytesMax / 2))
       ->type_name("BYTES");
-  command->add_option("--group", options->group, "blocks of 1 MiB that a bare store syncs together (default: the most a node does)")
+  command
+      ->add_option("--group", options->group, "blocks of 1 MiB that a bare store syncs together (default: the most a node does)")
       ->check(CLI::Range(1U, 64U))
       ->type_name("N");
   command->add_option("--folder", options->folder, "where the bare stores are written (default: the cluster's folder)")

@@ -285,7 +285,8 @@ void add_cluster_commands(CLI::App& root, App& app) {
   up_command->add_option("--data-root", up_options->data_root, "the nodes' data goes to DIR/n1, DIR/n2, ... (default: --dir)")
       ->type_name("DIR");
   up_command
-      ->add_option("--set", up_options->tuning, "a key of [tuning] in the new cluster.toml (repeatable), as in configs/lab-10.toml")
+      ->add_option("--set", up_options->tuning,
+                   "a key of [tuning] in the new cluster.toml (repeatable), as in configs/lab-10.toml")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   up_command->callback([&app, up_options] { up(app, *up_options); });

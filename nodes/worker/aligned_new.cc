@@ -2,6 +2,10 @@
 /// bytes, a cache line and the width of an AVX-512 register. cv::dnn 4.6 allocates some of the buffers its convolution works on
 /// with plain `new`, which promises 16: every vector load then touches two cache lines. The replacement is linked into
 /// idunno-executor only.
+///
+/// Measured with `idunno-executor bench-loop`, ResNet-18, batch 16, one thread, this file linked in and not: 15.2 against 10.8
+/// images in a second of processor time, decoding included, 1.4 times as many (the start, taken from a run of one batch, is
+/// subtracted; a shared machine, so only the ratio says something).
 
 #include <cstddef>
 #include <cstdlib>

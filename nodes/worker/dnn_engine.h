@@ -29,7 +29,7 @@ class DnnEngine final : public Engine {
   [[nodiscard]] Result<cv::Mat> forward();
 
  private:
-  DnnEngine(const ModelSpec& spec, cv::dnn::Net net) : spec_(spec), net_(std::move(net)) {}
+  DnnEngine(const ModelSpec& spec, const cv::dnn::Net& net) : spec_(spec), net_(net) {}
   [[nodiscard]] Status check_output(cv::Mat& output) const;
   void append_row(const ExecuteBatch& batch, std::size_t item, const cv::Mat& output, std::string& rows,
                   std::uint32_t& errors) const;

@@ -1,9 +1,13 @@
 // How fast the bus is on this machine: small requests per second and MB/s of 1 MiB blocks, client and server in threads of their
 // own, over TCP on loopback with CURVE. Prints one line each. Not a test: `ninja rpc_bench && bin/rpc_bench`.
+// The last line tells whether the machine was busy: threads that were ready and got no core look like a stalled bus, and TCP then
+// shows zero windows and late acknowledgements, because the reader of a full buffer does not run.
 
 #include <fmt/format.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "bus/clock.h"
@@ -21,6 +25,22 @@ constexpr int kBlocksInFlight = 16;
 constexpr std::uint32_t kBlockBytes = 1U << 20U;
 
 double seconds_since(Time start) { return std::chrono::duration<double>(monotonic_now() - start).count(); }
+
+/// Over all threads, from /proc: the seconds on a core, and the seconds spent ready to run without one.
+std::pair<double, double> core_seconds() {
+  double used = 0;
+  double waited = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc/self/task", error), end; !error && it != end; it.increment(error)) {
+    double on_core_ns = 0;
+    double ready_ns = 0;
+    if (std::ifstream(it->path() / "schedstat") >> on_core_ns >> ready_ns) {
+      used += on_core_ns / 1e9;
+      waited += ready_ns / 1e9;
+    }
+  }
+  return {used, waited};
+}
 
 void serve(ZmqContext& context, const KeyPair& keys, std::atomic<EventLoop*>& running) {
   EventLoop loop;
@@ -90,6 +110,8 @@ int run() {
     const double get = measure(loop, *client, Service::data, GetBlocks{{key}}, {}, kBlocks, kBlocksInFlight);
     fmt::print("1 MiB blocks, get:                 {:8.0f} MB/s\n", kBlocks * 1.048576 / get);
   }
+  const auto [used, waited] = core_seconds();
+  fmt::print("all threads: {:.1f} s on a core, {:.1f} s ready without one\n", used, waited);
   while (running == nullptr) std::this_thread::yield();
   running.load()->stop();
   server.join();

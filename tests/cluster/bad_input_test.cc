@@ -103,7 +103,8 @@ TEST_F(BadInputCluster, UnknownCommandAndOption) {
 TEST(BadInput, ConfigWithAnUnknownKeyNamesItAndTheNearest) {
   const TempDir temp;
   const auto config = temp.path() / "cluster.toml";
-  std::ofstream(config) << "[cluster]\nid = \"x\"\n[[node]]\nid = 1\nhost = \"127.0.0.1\"\nport = 7400\ndata_dir = \"n1\"\n[tuning]\nreplicaton = 3\n";
+  std::ofstream(config) << "[cluster]\nid = \"x\"\n[[node]]\nid = 1\nhost = \"127.0.0.1\"\nport = 7400\ndata_dir = "
+                           "\"n1\"\n[tuning]\nreplicaton = 3\n";
   const CommandResult node = run_program({(bin_dir() / "idunnod").string(), "--config", config.string(), "--node", "1"});
   EXPECT_EQ(node.exit_code, 2);
   EXPECT_NE(node.err.find("replicaton"), std::string::npos) << node.err;
@@ -146,8 +147,14 @@ TEST(BadInput, KeyThatOnlyTheNodesRefuseIsRefusedToo) {
   ASSERT_NE(config.find(keys), std::string::npos) << config;
   config.replace(config.find(keys), keys.size(), (old / "keys").string());
   std::ofstream(old / "cluster.toml") << config;
-  const std::vector<std::string> status{(bin_dir() / "idunno").string(), "--config", (old / "cluster.toml").string(), "--key",
-                                        (old / "keys" / "alice.key").string(), "--timeout", "5s", "status"};
+  const std::vector<std::string> status{(bin_dir() / "idunno").string(),
+                                        "--config",
+                                        (old / "cluster.toml").string(),
+                                        "--key",
+                                        (old / "keys" / "alice.key").string(),
+                                        "--timeout",
+                                        "5s",
+                                        "status"};
   EXPECT_EQ(run_program(status).exit_code, 0);
   cluster.expect(0, {"keys", "revoke", "alice"});
   CommandResult late;
@@ -157,7 +164,8 @@ TEST(BadInput, KeyThatOnlyTheNodesRefuseIsRefusedToo) {
 
 TEST(BadInput, FullDiskIsSaidAndNothingIsLost) {
   const TempDir disk;
-  if (geteuid() != 0 || mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=96m") != 0) GTEST_SKIP() << "cannot mount a small tmpfs";
+  if (geteuid() != 0 || mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=96m") != 0)
+    GTEST_SKIP() << "cannot mount a small tmpfs";
   {
     const TestCluster cluster(1, {"--data-root", disk.path().string(), "--set", "disk_reserve=16M"});
     const auto good = cluster.scratch() / "good";

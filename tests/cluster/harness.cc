@@ -34,8 +34,10 @@ bool drain(const std::array<int, 2>& pipes, CommandResult& result, Clock::time_p
       if ((wait[i].revents & (POLLIN | POLLHUP)) == 0) continue;
       std::array<char, 65536> buffer{};
       const ssize_t got = read(pipes[i], buffer.data(), buffer.size());
-      if (got <= 0) open[i] = false;
-      else (i == 0 ? result.out : result.err).append(buffer.data(), static_cast<std::size_t>(got));
+      if (got <= 0)
+        open[i] = false;
+      else
+        (i == 0 ? result.out : result.err).append(buffer.data(), static_cast<std::size_t>(got));
     }
   }
   return true;

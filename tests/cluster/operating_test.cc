@@ -24,7 +24,8 @@ TEST(OperatingCluster, StatusHasTheFieldsThatScriptsRead) {
   ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
   const nlohmann::json status = cluster.status();
   EXPECT_EQ(status.begin().key().empty(), false);
-  for (const char* field : {"schema", "nodes", "coordinator", "standby", "epoch", "voters", "phase", "under_replicated_blocks", "healthy"}) {
+  for (const char* field :
+       {"schema", "nodes", "coordinator", "standby", "epoch", "voters", "phase", "under_replicated_blocks", "healthy"}) {
     EXPECT_TRUE(status.contains(field)) << field;
   }
   ASSERT_EQ(status["nodes"].size(), 3U);
@@ -49,7 +50,8 @@ TEST(OperatingCluster, WatchPipedIsOneJsonObjectALine) {
   cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
   cluster.expect(0, {"model", "init", "lenet5"});
   const auto seen = cluster.scratch() / "watch.jsonl";
-  const std::string watch = (bin_dir() / "idunno").string() + " --dir " + cluster.dir().string() + " watch > " + seen.string() + " 2> /dev/null & echo $!";
+  const std::string watch = (bin_dir() / "idunno").string() + " --dir " + cluster.dir().string() + " watch > " + seen.string() +
+                            " 2> /dev/null & echo $!";
   CommandResult started = run_program({"/bin/sh", "-c", watch});
   const std::string pid = started.out.substr(0, started.out.find('\n'));
   const auto contains = [&](const std::string& text) {

@@ -103,11 +103,18 @@ TEST(SdfsCluster, FileLargerThanMemoryLimitsStreams) {
   const auto file = cluster.scratch() / "large";
   write_file(file, kBytes, 11);
   const auto limited = [&](const std::vector<std::string>& arguments) {
-    std::vector<std::string> all{"/usr/bin/env", "bash", "-c",
-                                 "\"$0\" \"$@\" & pid=$!; peak=0; while kill -0 $pid 2>/dev/null; do "
-                                 "now=$(awk '/VmHWM/{print $2}' /proc/$pid/status 2>/dev/null); [ -n \"$now\" ] && peak=$now; read -rt 0.1 <> <(:); "
-                                 "done; wait $pid; code=$?; echo \"PEAK $peak\" >&2; exit $code",
-                                 (bin_dir() / "idunno").string(), "--dir", cluster.dir().string(), "--timeout", "500s"};
+    std::vector<std::string> all{
+        "/usr/bin/env",
+        "bash",
+        "-c",
+        "\"$0\" \"$@\" & pid=$!; peak=0; while kill -0 $pid 2>/dev/null; do "
+        "now=$(awk '/VmHWM/{print $2}' /proc/$pid/status 2>/dev/null); [ -n \"$now\" ] && peak=$now; read -rt 0.1 <> <(:); "
+        "done; wait $pid; code=$?; echo \"PEAK $peak\" >&2; exit $code",
+        (bin_dir() / "idunno").string(),
+        "--dir",
+        cluster.dir().string(),
+        "--timeout",
+        "500s"};
     all.insert(all.end(), arguments.begin(), arguments.end());
     const CommandResult result = run_program(all, std::chrono::seconds(520));
     EXPECT_EQ(result.exit_code, 0) << result.err;
