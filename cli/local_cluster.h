@@ -22,10 +22,10 @@ class LocalCluster {
  public:
   struct Options {
     unsigned nodes = 5;
-    std::uint16_t port = 0;   ///< first port; 0 = a free range is looked for
-    std::uint32_t slots = 0;  ///< executors a node; 0 = the cores divided by the nodes, at least 1
-    std::filesystem::path data_root = {};   ///< the nodes' folders are made here; empty = beside cluster.toml
-    std::vector<std::string> tuning = {};   ///< "KEY=VALUE" of [tuning]
+    std::uint16_t port = 0;                ///< first port; 0 = a free range is looked for
+    std::uint32_t slots = 0;               ///< executors a node; 0 = the cores divided by the nodes, at least 1
+    std::filesystem::path data_root = {};  ///< the nodes' folders are made here; empty = beside cluster.toml
+    std::vector<std::string> tuning = {};  ///< "KEY=VALUE" of [tuning]
   };
   /// Writes the configuration and keys: admin, submit, read and one for each node. conflict when the folder holds a cluster
   /// already.
