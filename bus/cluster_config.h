@@ -25,27 +25,27 @@ struct NodeConfig {
 
 /// Tunables, the same for all nodes. Each says its trade-off in configs/lab-10.toml.
 struct Tuning {
-  std::uint32_t replication = 4;               ///< copies of a block: min(this, nodes)
-  std::uint32_t slots = 0;                     ///< executors a node; 0 = one for each core
-  std::uint64_t executor_memory_bytes = 2ULL << 30U;   ///< limit of one executor; models are evicted to stay under half of it
-  std::uint64_t block_cache_bytes = 8ULL << 20U;       ///< RocksDB's, a node
-  std::uint64_t input_cache_bytes = 64ULL << 20U;      ///< prefetched inputs, a node
-  std::uint64_t disk_reserve_bytes = 256ULL << 20U;    ///< a node with less free space takes no more blocks
+  std::uint32_t replication = 4;                      ///< copies of a block: min(this, nodes)
+  std::uint32_t slots = 0;                            ///< executors a node; 0 = one for each core
+  std::uint64_t executor_memory_bytes = 2ULL << 30U;  ///< limit of one executor; models are evicted to stay under half of it
+  std::uint64_t block_cache_bytes = 8ULL << 20U;      ///< RocksDB's, a node
+  std::uint64_t input_cache_bytes = 64ULL << 20U;     ///< prefetched inputs, a node
+  std::uint64_t disk_reserve_bytes = 256ULL << 20U;   ///< a node with less free space takes no more blocks
   Duration heartbeat_interval = std::chrono::milliseconds(500);
   Duration dead_after = std::chrono::milliseconds(3000);     ///< silence after which a node is dead
   Duration batch_timeout = std::chrono::seconds(300);        ///< an executor that needs longer for a batch is killed
   Duration lease_horizon = std::chrono::milliseconds(1000);  ///< how much work a worker holds ahead
-  std::uint32_t attempts_max = 3;              ///< executor deaths of one batch before its queries become error rows
-  std::uint64_t log_file_bytes = 16ULL << 20U; ///< size at which a node's log file is rotated
+  std::uint32_t attempts_max = 3;               ///< executor deaths of one batch before its queries become error rows
+  std::uint64_t log_file_bytes = 16ULL << 20U;  ///< size at which a node's log file is rotated
   std::uint32_t log_files = 5;
-  std::uint32_t versions_max = 8;              ///< of a file that are kept
+  std::uint32_t versions_max = 8;  ///< of a file that are kept
 };
 
 struct ClusterConfig {
-  std::string id;                     ///< also keeps two clusters apart on the wire
-  std::filesystem::path file;         ///< where it was read from
-  std::filesystem::path keys_dir;     ///< absolute; admitted.toml and the secrets
-  std::vector<NodeConfig> nodes;      ///< by id; the first is the coordinator (the only voter so far)
+  std::string id;                  ///< also keeps two clusters apart on the wire
+  std::filesystem::path file;      ///< where it was read from
+  std::filesystem::path keys_dir;  ///< absolute; admitted.toml and the secrets
+  std::vector<NodeConfig> nodes;   ///< by id; the first is the coordinator (the only voter so far)
   Tuning tuning;
 
   /// Relative paths in the file are relative to the file's folder.
@@ -57,7 +57,8 @@ struct ClusterConfig {
   [[nodiscard]] std::uint64_t cluster_hash() const;
 };
 
-/// Addresses with the public keys of `admitted` (a node's key is named like the node, "n3"). not_found names the key that is missing.
+/// Addresses with the public keys of `admitted` (a node's key is named like the node, "n3"). not_found names the key that is
+/// missing.
 [[nodiscard]] Result<AddressBook> address_book(const ClusterConfig& config, const AdmittedKeys& admitted);
 
 }  // namespace idunno

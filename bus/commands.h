@@ -35,7 +35,9 @@ struct NewEpoch {
   Epoch epoch;
   NodeId leader;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.epoch, s.leader); }
+  static auto tie(Self& s) {
+    return std::tie(s.epoch, s.leader);
+  }
   bool operator==(const NewEpoch&) const = default;
 };
 
@@ -46,7 +48,9 @@ struct RegisterNode {
   Incarnation incarnation;
   std::uint64_t store_id = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.incarnation, s.store_id); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.incarnation, s.store_id);
+  }
   bool operator==(const RegisterNode&) const = default;
 };
 
@@ -54,7 +58,9 @@ struct CommitFiles {
   static constexpr auto kKind = CommandKind::commit_files;
   std::vector<FsFilePart> files;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.files); }
+  static auto tie(Self& s) {
+    return std::tie(s.files);
+  }
   bool operator==(const CommitFiles&) const = default;
 };
 
@@ -63,7 +69,9 @@ struct RemoveFiles {
   std::vector<std::string> paths;
   bool recursive = false;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.paths, s.recursive); }
+  static auto tie(Self& s) {
+    return std::tie(s.paths, s.recursive);
+  }
   bool operator==(const RemoveFiles&) const = default;
 };
 
@@ -71,7 +79,9 @@ struct MoveReplicas {
   static constexpr auto kKind = CommandKind::move_replicas;
   std::vector<ReplicaMove> moves;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.moves); }
+  static auto tie(Self& s) {
+    return std::tie(s.moves);
+  }
   bool operator==(const MoveReplicas&) const = default;
 };
 
@@ -81,7 +91,9 @@ struct ForgetBlocks {
   NodeId node;
   std::vector<BlockId> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.blocks);
+  }
   bool operator==(const ForgetBlocks&) const = default;
 };
 
@@ -89,7 +101,9 @@ struct AddModel {
   static constexpr auto kKind = CommandKind::add_model;
   ModelVersion model;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.model); }
+  static auto tie(Self& s) {
+    return std::tie(s.model);
+  }
   bool operator==(const AddModel&) const = default;
 };
 
@@ -97,7 +111,9 @@ struct RemoveModel {
   static constexpr auto kKind = CommandKind::remove_model;
   std::string name;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.name); }
+  static auto tie(Self& s) {
+    return std::tie(s.name);
+  }
   bool operator==(const RemoveModel&) const = default;
 };
 
@@ -105,7 +121,9 @@ struct SubmitJob {
   static constexpr auto kKind = CommandKind::submit_job;
   JobSpec spec;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.spec); }
+  static auto tie(Self& s) {
+    return std::tie(s.spec);
+  }
   bool operator==(const SubmitJob&) const = default;
 };
 
@@ -114,7 +132,9 @@ struct ControlJob {
   JobId job;
   JobAction action = JobAction::stop;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.action); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.action);
+  }
   bool operator==(const ControlJob&) const = default;
 };
 
@@ -125,7 +145,9 @@ struct SetJob {
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority);
+  }
   bool operator==(const SetJob&) const = default;
 };
 
@@ -134,7 +156,9 @@ struct FailJob {
   JobId job;
   std::string reason;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.reason); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.reason);
+  }
   bool operator==(const FailJob&) const = default;
 };
 
@@ -143,7 +167,9 @@ struct CommitBatchResults {
   static constexpr auto kKind = CommandKind::commit_batches;
   std::vector<BatchCommit> commits;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.commits); }
+  static auto tie(Self& s) {
+    return std::tie(s.commits);
+  }
   bool operator==(const CommitBatchResults&) const = default;
 };
 

@@ -23,44 +23,73 @@ enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node
 /// On the wire: never renumber.
 enum class MessageType : std::uint16_t {
   error_reply = 1,
-  status = 10, status_reply = 11,
-  placement = 12, placement_reply = 13,
+  status = 10,
+  status_reply = 11,
+  placement = 12,
+  placement_reply = 13,
   // SDFS metadata
-  fs_list = 20, fs_list_reply = 21,
-  fs_stat = 22, fs_stat_reply = 23,
-  fs_commit = 24, fs_commit_reply = 25,
-  fs_remove = 26, fs_remove_reply = 27,
-  fs_move_replicas = 28, fs_move_replicas_reply = 29,
-  fs_store = 30, fs_store_reply = 31,
+  fs_list = 20,
+  fs_list_reply = 21,
+  fs_stat = 22,
+  fs_stat_reply = 23,
+  fs_commit = 24,
+  fs_commit_reply = 25,
+  fs_remove = 26,
+  fs_remove_reply = 27,
+  fs_move_replicas = 28,
+  fs_move_replicas_reply = 29,
+  fs_store = 30,
+  fs_store_reply = 31,
   // models
-  model_add = 40, model_add_reply = 41,
-  model_list = 42, model_list_reply = 43,
-  model_remove = 44, model_remove_reply = 45,
+  model_add = 40,
+  model_add_reply = 41,
+  model_list = 42,
+  model_list_reply = 43,
+  model_remove = 44,
+  model_remove_reply = 45,
   // jobs
-  submit = 60, submit_reply = 61,
-  job_control = 62, job_control_reply = 63,
-  job_set = 64, job_set_reply = 65,
-  job_reports = 66, job_reports_reply = 67,
-  job_results = 68, job_results_reply = 69,
+  submit = 60,
+  submit_reply = 61,
+  job_control = 62,
+  job_control_reply = 63,
+  job_set = 64,
+  job_set_reply = 65,
+  job_reports = 66,
+  job_reports_reply = 67,
+  job_results = 68,
+  job_results_reply = 69,
   // nodes
-  node_hello = 80, node_hello_reply = 81,
-  heartbeat = 82, heartbeat_reply = 83,
+  node_hello = 80,
+  node_hello_reply = 81,
+  heartbeat = 82,
+  heartbeat_reply = 83,
   lease_grant = 84,
   lease_drop = 85,
-  commit_batches = 86, commit_batches_reply = 87,
-  batch_failed = 88, batch_failed_reply = 89,
+  commit_batches = 86,
+  commit_batches_reply = 87,
+  batch_failed = 88,
+  batch_failed_reply = 89,
   replica_task = 90,
-  replica_report = 91, replica_report_reply = 92,
-  inventory = 93, inventory_reply = 94,
+  replica_report = 91,
+  replica_report_reply = 92,
+  inventory = 93,
+  inventory_reply = 94,
   // blocks
-  put_blocks = 120, put_blocks_reply = 121,
-  get_blocks = 122, get_blocks_reply = 123,
-  check_blocks = 124, check_blocks_reply = 125,
-  pull_blocks = 126, pull_blocks_reply = 127,
-  delete_blocks = 128, delete_blocks_reply = 129,
-  list_blocks = 130, list_blocks_reply = 131,
+  put_blocks = 120,
+  put_blocks_reply = 121,
+  get_blocks = 122,
+  get_blocks_reply = 123,
+  check_blocks = 124,
+  check_blocks_reply = 125,
+  pull_blocks = 126,
+  pull_blocks_reply = 127,
+  delete_blocks = 128,
+  delete_blocks_reply = 129,
+  list_blocks = 130,
+  list_blocks_reply = 131,
   // liveness
-  ping = 150, pong = 151,
+  ping = 150,
+  pong = 151,
   // PUB stream
   event_notice = 160,
   stats_notice = 161,
@@ -69,7 +98,7 @@ enum class MessageType : std::uint16_t {
 // Bounds that both sides keep. A message over one of them is refused whole.
 inline constexpr std::size_t kControlMessageBytesMax = 1U << 20U;
 inline constexpr std::size_t kDataMessageBytesMax = (4U << 20U) + (64U << 10U);
-inline constexpr std::size_t kFilesPerRequestMax = 1024;     ///< also bounded by the bytes of a control message
+inline constexpr std::size_t kFilesPerRequestMax = 1024;  ///< also bounded by the bytes of a control message
 inline constexpr std::size_t kBlocksPerRequestMax = 1024;
 inline constexpr std::size_t kListPageMax = 1024;
 inline constexpr std::size_t kLeasesPerGrantMax = 512;
@@ -86,7 +115,9 @@ struct ErrorReply {
   std::string detail;
   NodeId leader;  ///< with Errc::not_leader: who leads as far as this node knows, 0 if nobody
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.code, s.detail, s.leader); }
+  static auto tie(Self& s) {
+    return std::tie(s.code, s.detail, s.leader);
+  }
   bool operator==(const ErrorReply&) const = default;
 };
 
@@ -95,11 +126,11 @@ struct ErrorReply {
 struct StatusReply {
   static constexpr auto kType = MessageType::status_reply;
   NodeId answered_by;
-  NodeId coordinator;               ///< 0 when nobody leads
-  NodeId standby;                   ///< 0 = none: no failover
+  NodeId coordinator;  ///< 0 when nobody leads
+  NodeId standby;      ///< 0 = none: no failover
   Epoch epoch;
   std::vector<NodeId> voters;
-  std::string phase;                ///< "inference"
+  std::string phase;  ///< "inference"
   std::vector<NodeReport> nodes;
   std::uint64_t under_replicated_blocks = 0;
   std::uint64_t files = 0;
@@ -108,7 +139,7 @@ struct StatusReply {
   std::uint32_t jobs_running = 0;
   std::uint64_t log_index = 0;
   std::vector<std::string> alarms;
-  std::uint64_t refused_keys = 0;   ///< handshakes with keys that are not admitted, at the answering node
+  std::uint64_t refused_keys = 0;  ///< handshakes with keys that are not admitted, at the answering node
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.answered_by, s.coordinator, s.standby, s.epoch, s.voters, s.phase, s.nodes, s.under_replicated_blocks,
@@ -122,7 +153,9 @@ struct StatusRequest {
   using Reply = StatusReply;
   std::uint8_t unused = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unused); }
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
   bool operator==(const StatusRequest&) const = default;
 };
 
@@ -131,7 +164,9 @@ struct PlacementNode {
   NodeId id;
   std::uint32_t weight = 1;  ///< by free space, 0 = takes no blocks
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.id, s.weight); }
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.weight);
+  }
   bool operator==(const PlacementNode&) const = default;
 };
 struct PlacementReply {
@@ -139,7 +174,9 @@ struct PlacementReply {
   std::uint32_t replication = 1;  ///< min(4, nodes of the cluster), bounded by what is alive
   std::vector<PlacementNode> nodes;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.replication, s.nodes); }
+  static auto tie(Self& s) {
+    return std::tie(s.replication, s.nodes);
+  }
   bool operator==(const PlacementReply&) const = default;
 };
 struct PlacementRequest {
@@ -148,7 +185,9 @@ struct PlacementRequest {
   using Reply = PlacementReply;
   std::uint8_t unused = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unused); }
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
   bool operator==(const PlacementRequest&) const = default;
 };
 
@@ -157,36 +196,42 @@ struct PlacementRequest {
 /// A page of a folder, in path order. Entries carry no blocks unless `with_blocks`.
 struct FsListReply {
   static constexpr auto kType = MessageType::fs_list_reply;
-  std::vector<FileVersion> files;      ///< newest version of each
-  std::vector<std::string> folders;    ///< direct sub-folders, when not recursive
-  std::string next;                    ///< continue with `after` = this; empty = the end
+  std::vector<FileVersion> files;    ///< newest version of each
+  std::vector<std::string> folders;  ///< direct sub-folders, when not recursive
+  std::string next;                  ///< continue with `after` = this; empty = the end
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.files, s.folders, s.next); }
+  static auto tie(Self& s) {
+    return std::tie(s.files, s.folders, s.next);
+  }
   bool operator==(const FsListReply&) const = default;
 };
 struct FsListRequest {
   static constexpr auto kType = MessageType::fs_list;
   static constexpr Role kRole = Role::read;
   using Reply = FsListReply;
-  std::string path;             ///< a folder or a file; not_found when neither
+  std::string path;  ///< a folder or a file; not_found when neither
   bool recursive = false;
-  bool with_blocks = false;     ///< pages are then also bounded by bytes
-  bool all_versions = false;    ///< every version of each file, newest first
-  std::string after;            ///< page cursor
+  bool with_blocks = false;   ///< pages are then also bounded by bytes
+  bool all_versions = false;  ///< every version of each file, newest first
+  std::string after;          ///< page cursor
   std::uint32_t limit = kListPageMax;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.recursive, s.with_blocks, s.all_versions, s.after, s.limit); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.recursive, s.with_blocks, s.all_versions, s.after, s.limit);
+  }
   bool operator==(const FsListRequest&) const = default;
 };
 
 /// One version of one file with a page of its blocks.
 struct FsStatReply {
   static constexpr auto kType = MessageType::fs_stat_reply;
-  FileVersion file;               ///< blocks [first_block, first_block + blocks.size())
+  FileVersion file;  ///< blocks [first_block, first_block + blocks.size())
   std::uint64_t total_blocks = 0;
-  bool is_folder = false;         ///< then only this is meaningful
+  bool is_folder = false;  ///< then only this is meaningful
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.file, s.total_blocks, s.is_folder); }
+  static auto tie(Self& s) {
+    return std::tie(s.file, s.total_blocks, s.is_folder);
+  }
   bool operator==(const FsStatReply&) const = default;
 };
 struct FsStatRequest {
@@ -194,11 +239,13 @@ struct FsStatRequest {
   static constexpr Role kRole = Role::read;
   using Reply = FsStatReply;
   std::string path;
-  std::uint32_t version = 0;      ///< 0 = newest
+  std::uint32_t version = 0;  ///< 0 = newest
   std::uint64_t first_block = 0;
   std::uint32_t max_blocks = kBlocksPerRequestMax;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.version, s.first_block, s.max_blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.version, s.first_block, s.max_blocks);
+  }
   bool operator==(const FsStatRequest&) const = default;
 };
 
@@ -206,19 +253,23 @@ struct FsStatRequest {
 /// part of a file have `more`; parts of one file carry the same `upload`, and nothing is visible before the last one.
 struct FsFilePart {
   std::string path;
-  std::uint64_t upload = 0;        ///< random, the same for all parts of one file
-  std::uint64_t first_block = 0;   ///< index of blocks[0] in the file
+  std::uint64_t upload = 0;       ///< random, the same for all parts of one file
+  std::uint64_t first_block = 0;  ///< index of blocks[0] in the file
   std::vector<BlockRef> blocks;
   bool more = false;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.upload, s.first_block, s.blocks, s.more); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.upload, s.first_block, s.blocks, s.more);
+  }
   bool operator==(const FsFilePart&) const = default;
 };
 struct FsCommitReply {
   static constexpr auto kType = MessageType::fs_commit_reply;
   std::vector<std::uint32_t> versions;  ///< for each part: the version made, 0 for a part with `more`
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.versions); }
+  static auto tie(Self& s) {
+    return std::tie(s.versions);
+  }
   bool operator==(const FsCommitReply&) const = default;
 };
 struct FsCommitRequest {
@@ -227,7 +278,9 @@ struct FsCommitRequest {
   using Reply = FsCommitReply;
   std::vector<FsFilePart> files;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.files); }
+  static auto tie(Self& s) {
+    return std::tie(s.files);
+  }
   bool operator==(const FsCommitRequest&) const = default;
 };
 
@@ -236,7 +289,9 @@ struct FsRemoveReply {
   std::uint64_t files = 0;
   std::uint64_t blocks = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.files, s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.files, s.blocks);
+  }
   bool operator==(const FsRemoveReply&) const = default;
 };
 /// Refused (conflict) while an active job reads or writes below one of the paths.
@@ -247,7 +302,9 @@ struct FsRemoveRequest {
   std::vector<std::string> paths;
   bool recursive = false;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.paths, s.recursive); }
+  static auto tie(Self& s) {
+    return std::tie(s.paths, s.recursive);
+  }
   bool operator==(const FsRemoveRequest&) const = default;
 };
 
@@ -256,17 +313,21 @@ struct ReplicaMove {
   std::string path;
   std::uint32_t version = 0;
   std::uint64_t block_index = 0;
-  BlockId id;                     ///< must still be the block at that place, else nothing happens
-  std::vector<NodeId> replicas;   ///< the new list
+  BlockId id;                    ///< must still be the block at that place, else nothing happens
+  std::vector<NodeId> replicas;  ///< the new list
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.version, s.block_index, s.id, s.replicas); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.version, s.block_index, s.id, s.replicas);
+  }
   bool operator==(const ReplicaMove&) const = default;
 };
 struct FsMoveReplicasReply {
   static constexpr auto kType = MessageType::fs_move_replicas_reply;
   std::uint32_t changed = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.changed); }
+  static auto tie(Self& s) {
+    return std::tie(s.changed);
+  }
   bool operator==(const FsMoveReplicasReply&) const = default;
 };
 struct FsMoveReplicasRequest {
@@ -275,7 +336,9 @@ struct FsMoveReplicasRequest {
   using Reply = FsMoveReplicasReply;
   std::vector<ReplicaMove> moves;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.moves); }
+  static auto tie(Self& s) {
+    return std::tie(s.moves);
+  }
   bool operator==(const FsMoveReplicasRequest&) const = default;
 };
 
@@ -286,7 +349,9 @@ struct StoreEntry {
   std::uint64_t blocks = 0;
   std::uint64_t bytes = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.version, s.blocks, s.bytes); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.version, s.blocks, s.bytes);
+  }
   bool operator==(const StoreEntry&) const = default;
 };
 struct FsStoreReply {
@@ -294,7 +359,9 @@ struct FsStoreReply {
   std::vector<StoreEntry> entries;
   std::string next;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.entries, s.next); }
+  static auto tie(Self& s) {
+    return std::tie(s.entries, s.next);
+  }
   bool operator==(const FsStoreReply&) const = default;
 };
 struct FsStoreRequest {
@@ -305,7 +372,9 @@ struct FsStoreRequest {
   std::string after;
   std::uint32_t limit = kListPageMax;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.after, s.limit); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.after, s.limit);
+  }
   bool operator==(const FsStoreRequest&) const = default;
 };
 
@@ -315,7 +384,9 @@ struct ModelAddReply {
   static constexpr auto kType = MessageType::model_add_reply;
   std::uint32_t version = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.version); }
+  static auto tie(Self& s) {
+    return std::tie(s.version);
+  }
   bool operator==(const ModelAddReply&) const = default;
 };
 /// The files are in SDFS already; `model.version` and `model.created_ms` are set by the coordinator.
@@ -325,7 +396,9 @@ struct ModelAddRequest {
   using Reply = ModelAddReply;
   ModelVersion model;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.model); }
+  static auto tie(Self& s) {
+    return std::tie(s.model);
+  }
   bool operator==(const ModelAddRequest&) const = default;
 };
 
@@ -333,17 +406,21 @@ struct ModelListReply {
   static constexpr auto kType = MessageType::model_list_reply;
   std::vector<ModelVersion> models;  ///< by name, newest version first
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.models); }
+  static auto tie(Self& s) {
+    return std::tie(s.models);
+  }
   bool operator==(const ModelListReply&) const = default;
 };
 struct ModelListRequest {
   static constexpr auto kType = MessageType::model_list;
   static constexpr Role kRole = Role::read;
   using Reply = ModelListReply;
-  std::string name;           ///< empty = all
+  std::string name;  ///< empty = all
   bool all_versions = false;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.name, s.all_versions); }
+  static auto tie(Self& s) {
+    return std::tie(s.name, s.all_versions);
+  }
   bool operator==(const ModelListRequest&) const = default;
 };
 
@@ -351,7 +428,9 @@ struct ModelRemoveReply {
   static constexpr auto kType = MessageType::model_remove_reply;
   std::uint32_t versions = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.versions); }
+  static auto tie(Self& s) {
+    return std::tie(s.versions);
+  }
   bool operator==(const ModelRemoveReply&) const = default;
 };
 /// All versions and their SDFS files. Refused (conflict) while an active job uses one.
@@ -361,7 +440,9 @@ struct ModelRemoveRequest {
   using Reply = ModelRemoveReply;
   std::string name;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.name); }
+  static auto tie(Self& s) {
+    return std::tie(s.name);
+  }
   bool operator==(const ModelRemoveRequest&) const = default;
 };
 
@@ -371,7 +452,9 @@ struct SubmitReply {
   static constexpr auto kType = MessageType::submit_reply;
   JobId job;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job); }
+  static auto tie(Self& s) {
+    return std::tie(s.job);
+  }
   bool operator==(const SubmitReply&) const = default;
 };
 struct SubmitRequest {
@@ -380,7 +463,9 @@ struct SubmitRequest {
   using Reply = SubmitReply;
   JobSpec spec;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.spec); }
+  static auto tie(Self& s) {
+    return std::tie(s.spec);
+  }
   bool operator==(const SubmitRequest&) const = default;
 };
 
@@ -390,7 +475,9 @@ struct JobControlReply {
   static constexpr auto kType = MessageType::job_control_reply;
   JobState state = JobState::queued;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.state); }
+  static auto tie(Self& s) {
+    return std::tie(s.state);
+  }
   bool operator==(const JobControlReply&) const = default;
 };
 struct JobControlRequest {
@@ -400,7 +487,9 @@ struct JobControlRequest {
   JobId job;
   JobAction action = JobAction::stop;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.action); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.action);
+  }
   bool operator==(const JobControlRequest&) const = default;
 };
 
@@ -408,7 +497,9 @@ struct JobSetReply {
   static constexpr auto kType = MessageType::job_set_reply;
   std::uint8_t unused = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unused); }
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
   bool operator==(const JobSetReply&) const = default;
 };
 /// Sets all three; the client reads the present values first.
@@ -421,7 +512,9 @@ struct JobSetRequest {
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority);
+  }
   bool operator==(const JobSetRequest&) const = default;
 };
 
@@ -430,17 +523,21 @@ struct JobReportsReply {
   std::vector<JobReport> jobs;  ///< by id
   FairnessReport fairness;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.jobs, s.fairness); }
+  static auto tie(Self& s) {
+    return std::tie(s.jobs, s.fairness);
+  }
   bool operator==(const JobReportsReply&) const = default;
 };
 struct JobReportsRequest {
   static constexpr auto kType = MessageType::job_reports;
   static constexpr Role kRole = Role::read;
   using Reply = JobReportsReply;
-  std::vector<JobId> jobs;       ///< empty = the newest kListPageMax
-  std::uint32_t window_s = 10;   ///< 1 to 60
+  std::vector<JobId> jobs;      ///< empty = the newest kListPageMax
+  std::uint32_t window_s = 10;  ///< 1 to 60
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.jobs, s.window_s); }
+  static auto tie(Self& s) {
+    return std::tie(s.jobs, s.window_s);
+  }
   bool operator==(const JobReportsRequest&) const = default;
 };
 
@@ -448,10 +545,12 @@ struct JobReportsRequest {
 struct JobResultsReply {
   static constexpr auto kType = MessageType::job_results_reply;
   JobState state = JobState::queued;
-  std::uint64_t batches = 0;        ///< of the whole job
-  std::vector<BlockRef> blocks;     ///< of batches first_batch, ...; id {0,0} = not there yet
+  std::uint64_t batches = 0;     ///< of the whole job
+  std::vector<BlockRef> blocks;  ///< of batches first_batch, ...; id {0,0} = not there yet
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.state, s.batches, s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.state, s.batches, s.blocks);
+  }
   bool operator==(const JobResultsReply&) const = default;
 };
 struct JobResultsRequest {
@@ -462,7 +561,9 @@ struct JobResultsRequest {
   std::uint64_t first_batch = 0;
   std::uint32_t max_batches = kBlocksPerRequestMax;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.first_batch, s.max_batches); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.first_batch, s.max_batches);
+  }
   bool operator==(const JobResultsRequest&) const = default;
 };
 
@@ -472,7 +573,9 @@ struct NodeHelloReply {
   static constexpr auto kType = MessageType::node_hello_reply;
   NodeId coordinator;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.coordinator); }
+  static auto tie(Self& s) {
+    return std::tie(s.coordinator);
+  }
   bool operator==(const NodeHelloReply&) const = default;
 };
 /// First message of a node on a connection. The key it came with must be the key of that node.
@@ -487,7 +590,9 @@ struct NodeHello {
   std::uint32_t pid = 0;
   std::string data_dir;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.incarnation, s.store_id, s.slots, s.pid, s.data_dir); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.incarnation, s.store_id, s.slots, s.pid, s.data_dir);
+  }
   bool operator==(const NodeHello&) const = default;
 };
 
@@ -495,7 +600,9 @@ struct HeartbeatReply {
   static constexpr auto kType = MessageType::heartbeat_reply;
   bool known = true;  ///< false: the coordinator has no session for this incarnation; say NodeHello again
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.known); }
+  static auto tie(Self& s) {
+    return std::tie(s.known);
+  }
   bool operator==(const HeartbeatReply&) const = default;
 };
 struct Heartbeat {
@@ -520,14 +627,16 @@ struct Heartbeat {
   bool operator==(const Heartbeat&) const = default;
 };
 
-/// Push, coordinator to worker. Descriptions come before the first lease of a job on this connection.
+/// Push, coordinator to worker. The description of a job comes before its first lease on this connection, and again when it may be lost.
 struct LeaseGrant {
   static constexpr auto kType = MessageType::lease_grant;
   std::vector<JobDescription> descriptions;
   std::vector<Lease> leases;
   std::vector<PlacementNode> placement;  ///< where result blocks may go; empty = as before
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.descriptions, s.leases, s.placement); }
+  static auto tie(Self& s) {
+    return std::tie(s.descriptions, s.leases, s.placement);
+  }
   bool operator==(const LeaseGrant&) const = default;
 };
 
@@ -537,7 +646,9 @@ struct LeaseDrop {
   JobId job;
   bool paused = false;  ///< leases that have not started are given back, the description is kept
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.paused); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.paused);
+  }
   bool operator==(const LeaseDrop&) const = default;
 };
 
@@ -547,7 +658,9 @@ struct CommitBatchesReply {
   static constexpr auto kType = MessageType::commit_batches_reply;
   std::vector<CommitOutcome> outcomes;  ///< one for each commit, in order
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.outcomes); }
+  static auto tie(Self& s) {
+    return std::tie(s.outcomes);
+  }
   bool operator==(const CommitBatchesReply&) const = default;
 };
 struct CommitBatches {
@@ -556,23 +669,27 @@ struct CommitBatches {
   using Reply = CommitBatchesReply;
   std::vector<BatchCommit> commits;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.commits); }
+  static auto tie(Self& s) {
+    return std::tie(s.commits);
+  }
   bool operator==(const CommitBatches&) const = default;
 };
 
 enum class BatchFailure : std::uint8_t {
-  executor_died = 0,   ///< crash, hang past the deadline or out of memory: one attempt of the batch
-  model_unusable = 1,  ///< the model does not load in the executor: fails the job
-  input_missing = 2,   ///< input blocks could not be read from any replica: try elsewhere
+  executor_died = 0,     ///< crash, hang past the deadline or out of memory: one attempt of the batch
+  model_unusable = 1,    ///< the model does not load in the executor: fails the job
+  input_missing = 2,     ///< input blocks could not be read from any replica: try elsewhere
   result_too_large = 3,  ///< the rows are over kResultBlockBytesMax: fails the job
-  not_stored = 4,      ///< the result could not be written to its replicas: try again
-  returned = 5,        ///< not started, given back because the job is paused
+  not_stored = 4,        ///< the result could not be written to its replicas: try again
+  returned = 5,          ///< not started, given back because the job is paused
 };
 struct BatchFailedReply {
   static constexpr auto kType = MessageType::batch_failed_reply;
   std::uint8_t unused = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unused); }
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
   bool operator==(const BatchFailedReply&) const = default;
 };
 struct BatchFailed {
@@ -585,7 +702,9 @@ struct BatchFailed {
   BatchFailure why = BatchFailure::executor_died;
   std::string detail;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.job, s.batch, s.attempt, s.why, s.detail); }
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.batch, s.attempt, s.why, s.detail);
+  }
   bool operator==(const BatchFailed&) const = default;
 };
 
@@ -596,14 +715,18 @@ struct ReplicaTask {
   std::vector<BlockRef> pull;
   std::vector<BlockId> drop;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.task, s.pull, s.drop); }
+  static auto tie(Self& s) {
+    return std::tie(s.task, s.pull, s.drop);
+  }
   bool operator==(const ReplicaTask&) const = default;
 };
 struct ReplicaReportReply {
   static constexpr auto kType = MessageType::replica_report_reply;
   std::uint8_t unused = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unused); }
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
   bool operator==(const ReplicaReportReply&) const = default;
 };
 struct ReplicaReport {
@@ -613,7 +736,9 @@ struct ReplicaReport {
   std::uint64_t task = 0;
   std::vector<BlockStatus> pulled;  ///< one for each block of `pull`, in order
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.task, s.pulled); }
+  static auto tie(Self& s) {
+    return std::tie(s.task, s.pulled);
+  }
   bool operator==(const ReplicaReport&) const = default;
 };
 
@@ -623,7 +748,9 @@ struct InventoryReply {
   static constexpr auto kType = MessageType::inventory_reply;
   std::vector<BlockId> unknown;  ///< no file refers to these; the node deletes those older than its grace time
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.unknown); }
+  static auto tie(Self& s) {
+    return std::tie(s.unknown);
+  }
   bool operator==(const InventoryReply&) const = default;
 };
 struct Inventory {
@@ -635,7 +762,9 @@ struct Inventory {
   BlockId to;
   std::vector<BlockId> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.from, s.to, s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.from, s.to, s.blocks);
+  }
   bool operator==(const Inventory&) const = default;
 };
 
@@ -647,7 +776,9 @@ struct BlockKey {
   std::uint32_t length = 0;
   Hash128 hash;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.id, s.length, s.hash); }
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.length, s.hash);
+  }
   bool operator==(const BlockKey&) const = default;
 };
 
@@ -655,7 +786,9 @@ struct PutBlocksReply {
   static constexpr auto kType = MessageType::put_blocks_reply;
   std::vector<BlockStatus> statuses;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.statuses); }
+  static auto tie(Self& s) {
+    return std::tie(s.statuses);
+  }
   bool operator==(const PutBlocksReply&) const = default;
 };
 /// Payload: the blocks, one after the other. Answered when all are verified and synced.
@@ -666,7 +799,9 @@ struct PutBlocks {
   using Reply = PutBlocksReply;
   std::vector<BlockKey> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks);
+  }
   bool operator==(const PutBlocks&) const = default;
 };
 
@@ -676,7 +811,9 @@ struct GetBlocksReply {
   static constexpr bool kPayload = true;
   std::vector<BlockStatus> statuses;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.statuses); }
+  static auto tie(Self& s) {
+    return std::tie(s.statuses);
+  }
   bool operator==(const GetBlocksReply&) const = default;
 };
 /// The sum of the lengths is at most kDataMessageBytesMax - 64 KiB.
@@ -686,7 +823,9 @@ struct GetBlocks {
   using Reply = GetBlocksReply;
   std::vector<BlockKey> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks);
+  }
   bool operator==(const GetBlocks&) const = default;
 };
 
@@ -694,7 +833,9 @@ struct CheckBlocksReply {
   static constexpr auto kType = MessageType::check_blocks_reply;
   std::vector<BlockStatus> statuses;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.statuses); }
+  static auto tie(Self& s) {
+    return std::tie(s.statuses);
+  }
   bool operator==(const CheckBlocksReply&) const = default;
 };
 /// Reads and verifies the copies on this node (`fs fsck`).
@@ -704,7 +845,9 @@ struct CheckBlocks {
   using Reply = CheckBlocksReply;
   std::vector<BlockKey> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks);
+  }
   bool operator==(const CheckBlocks&) const = default;
 };
 
@@ -712,7 +855,9 @@ struct PullBlocksReply {
   static constexpr auto kType = MessageType::pull_blocks_reply;
   std::vector<BlockStatus> statuses;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.statuses); }
+  static auto tie(Self& s) {
+    return std::tie(s.statuses);
+  }
   bool operator==(const PullBlocksReply&) const = default;
 };
 /// Copy blocks here from the replicas named in each ref (this node left out). A damaged copy here is replaced.
@@ -722,7 +867,9 @@ struct PullBlocks {
   using Reply = PullBlocksReply;
   std::vector<BlockRef> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks);
+  }
   bool operator==(const PullBlocks&) const = default;
 };
 
@@ -730,7 +877,9 @@ struct DeleteBlocksReply {
   static constexpr auto kType = MessageType::delete_blocks_reply;
   std::uint32_t deleted = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.deleted); }
+  static auto tie(Self& s) {
+    return std::tie(s.deleted);
+  }
   bool operator==(const DeleteBlocksReply&) const = default;
 };
 struct DeleteBlocks {
@@ -739,7 +888,9 @@ struct DeleteBlocks {
   using Reply = DeleteBlocksReply;
   std::vector<BlockId> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks);
+  }
   bool operator==(const DeleteBlocks&) const = default;
 };
 
@@ -749,7 +900,9 @@ struct HeldBlock {
   std::uint32_t length = 0;
   WallMs stored_ms = 0;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.id, s.length, s.stored_ms); }
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.length, s.stored_ms);
+  }
   bool operator==(const HeldBlock&) const = default;
 };
 struct ListBlocksReply {
@@ -757,7 +910,9 @@ struct ListBlocksReply {
   std::vector<HeldBlock> blocks;
   bool more = false;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.blocks, s.more); }
+  static auto tie(Self& s) {
+    return std::tie(s.blocks, s.more);
+  }
   bool operator==(const ListBlocksReply&) const = default;
 };
 struct ListBlocks {
@@ -767,7 +922,9 @@ struct ListBlocks {
   BlockId after;
   std::uint32_t limit = kBlocksPerRequestMax;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.after, s.limit); }
+  static auto tie(Self& s) {
+    return std::tie(s.after, s.limit);
+  }
   bool operator==(const ListBlocks&) const = default;
 };
 
@@ -778,7 +935,9 @@ struct Pong {
   NodeId node;
   Incarnation incarnation;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.node, s.incarnation); }
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.incarnation);
+  }
   bool operator==(const Pong&) const = default;
 };
 struct Ping {
@@ -787,7 +946,9 @@ struct Ping {
   using Reply = Pong;
   NodeId from;  ///< 0 for a client
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.from); }
+  static auto tie(Self& s) {
+    return std::tie(s.from);
+  }
   bool operator==(const Ping&) const = default;
 };
 
@@ -801,7 +962,9 @@ struct EventNotice {
   std::uint64_t sequence = 0;  ///< of this publisher; a gap means lost notices
   Event event;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.sequence, s.event); }
+  static auto tie(Self& s) {
+    return std::tie(s.sequence, s.event);
+  }
   bool operator==(const EventNotice&) const = default;
 };
 /// Once a second, by the coordinator.
@@ -812,7 +975,9 @@ struct StatsNotice {
   JobReportsReply stats;
   std::vector<NodeReport> nodes;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.sequence, s.at_ms, s.stats, s.nodes); }
+  static auto tie(Self& s) {
+    return std::tie(s.sequence, s.at_ms, s.stats, s.nodes);
+  }
   bool operator==(const StatsNotice&) const = default;
 };
 

@@ -3,9 +3,9 @@
 ///
 /// A message is: routing id (ROUTER side only), one msgpack frame (bus/codec.h), and for types with kPayload one raw frame. A
 /// server refuses what it cannot decode with an ErrorReply that says why, checks the sender's role before a handler runs,
-/// and remembers nothing about a request after its answer. A client keeps one DEALER for each (node, service), bounded calls in flight,
-/// and answers each call exactly once: with the reply, with the peer's error, or with timeout/unavailable.
-/// No object here is thread-safe: all belong to the thread of their EventLoop.
+/// and remembers nothing about a request after its answer. A client keeps one DEALER for each (node, service), bounded calls in
+/// flight, and answers each call exactly once: with the reply, with the peer's error, or with timeout/unavailable. No object here
+/// is thread-safe: all belong to the thread of their EventLoop.
 
 #include <cstdint>
 #include <functional>
@@ -69,11 +69,11 @@ struct RequestContext {
 class RpcServer {
  public:
   struct Options {
-    std::string endpoint;                ///< "tcp://127.0.0.1:7400"
+    std::string endpoint;  ///< "tcp://127.0.0.1:7400"
     KeyPair keys;
-    std::uint64_t cluster = 0;           ///< hash64 of the cluster id
+    std::uint64_t cluster = 0;  ///< hash64 of the cluster id
     std::size_t bytes_max = kControlMessageBytesMax;
-    int high_water_mark = 1000;          ///< messages, each way, each peer
+    int high_water_mark = 1000;  ///< messages, each way, each peer
     std::uint32_t messages_per_turn = 256;
   };
   /// unavailable (with the endpoint) when the port is taken.
@@ -147,7 +147,7 @@ class RpcClient {
   };
   struct CallOptions {
     Duration timeout = std::chrono::seconds(5);
-    RequestId request;   ///< {0,0}: the client draws a fresh one
+    RequestId request;  ///< {0,0}: the client draws a fresh one
     Epoch epoch;
   };
 
@@ -158,19 +158,20 @@ class RpcClient {
   void call(NodeId node, Service service, const Req& request, Payload payload, CallOptions options,
             std::function<void(Result<RpcReply<typename Req::Reply>>, NodeId leader)> done) {
     using Reply = typename Req::Reply;
-    start_call(node, service, options, [&](const Header& header) { return encode_message(header, request); }, std::move(payload),
-               [done = std::move(done)](Result<std::pair<Envelope, Payload>> answer) {
-                 if (!answer) return done(answer.error(), {});
-                 auto& [envelope, bytes] = *answer;
-                 if (envelope.header.type == MessageType::error_reply) {
-                   auto error = envelope.template body<ErrorReply>();
-                   if (!error) return done(error.error(), {});
-                   return done(Error{error->code, error->detail}, error->leader);
-                 }
-                 auto body = envelope.template body<Reply>();
-                 if (!body) return done(body.error(), {});
-                 done(RpcReply<Reply>{envelope.header, std::move(body).value(), std::move(bytes)}, {});
-               });
+    start_call(
+        node, service, options, [&](const Header& header) { return encode_message(header, request); }, std::move(payload),
+        [done = std::move(done)](Result<std::pair<Envelope, Payload>> answer) {
+          if (!answer) return done(answer.error(), {});
+          auto& [envelope, bytes] = *answer;
+          if (envelope.header.type == MessageType::error_reply) {
+            auto error = envelope.template body<ErrorReply>();
+            if (!error) return done(error.error(), {});
+            return done(Error{error->code, error->detail}, error->leader);
+          }
+          auto body = envelope.template body<Reply>();
+          if (!body) return done(body.error(), {});
+          done(RpcReply<Reply>{envelope.header, std::move(body).value(), std::move(bytes)}, {});
+        });
   }
 
   /// Messages that are no answers (leases). One handler for each type.
@@ -201,8 +202,8 @@ class RpcClient {
 /// The events PUB socket of a node. Messages are dropped for slow readers, never waited for; sequence numbers show the gaps.
 class Publisher {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Publisher>> bind(ZmqContext& context, const std::string& endpoint, const KeyPair& keys,
-                                                                std::uint64_t cluster);
+  [[nodiscard]] static Result<std::unique_ptr<Publisher>> bind(ZmqContext& context, const std::string& endpoint,
+                                                               const KeyPair& keys, std::uint64_t cluster);
   ~Publisher();
   template <class Notice>
   void publish(const char* topic, const Notice& notice) {
@@ -222,7 +223,8 @@ class Subscriber {
  public:
   using Handler = std::function<void(const Envelope&)>;
   [[nodiscard]] static Result<std::unique_ptr<Subscriber>> create(EventLoop& loop, ZmqContext& context, const KeyPair& keys,
-                                                                   std::uint64_t cluster, const AddressBook& peers, Handler handler);
+                                                                  std::uint64_t cluster, const AddressBook& peers,
+                                                                  Handler handler);
   ~Subscriber();
   void subscribe(const char* topic);
 

@@ -1,9 +1,9 @@
 #pragma once
-/// Who may talk: CURVE key pairs, the list of admitted public keys with a role each, key files, and the ZAP handler that libzmq asks
-/// at every handshake (ZeroMQ RFC 27). There is no insecure mode.
+/// Who may talk: CURVE key pairs, the list of admitted public keys with a role each, key files, and the ZAP handler that libzmq
+/// asks at every handshake (ZeroMQ RFC 27). There is no insecure mode.
 ///
-/// Files: `admitted.toml` (public, [[key]] name, role, public) and `<name>.key` (secret, mode 0600, refused when looser). Secrets are
-/// never in argv or the environment.
+/// Files: `admitted.toml` (public, [[key]] name, role, public) and `<name>.key` (secret, mode 0600, refused when looser). Secrets
+/// are never in argv or the environment.
 
 #include <cstdint>
 #include <filesystem>
@@ -33,7 +33,7 @@ struct AdmittedKey {
   bool operator==(const AdmittedKey&) const = default;
 };
 
-[[nodiscard]] std::string to_string(Role role);                         ///< "node", "admin", "submit", "read", "none"
+[[nodiscard]] std::string to_string(Role role);  ///< "node", "admin", "submit", "read", "none"
 [[nodiscard]] std::optional<Role> role_from_string(std::string_view text);
 
 /// Whether a key with role `has` may send messages that ask for `needs`. node may send everything but admin's own commands come
@@ -68,8 +68,8 @@ class ZapHandler {
  public:
   [[nodiscard]] static Result<std::unique_ptr<ZapHandler>> start(ZmqContext& context, AdmittedKeys admitted);
   ~ZapHandler();
-  void replace(AdmittedKeys admitted);               ///< any thread
-  [[nodiscard]] std::uint64_t refused() const;       ///< handshakes refused so far; any thread
+  void replace(AdmittedKeys admitted);          ///< any thread
+  [[nodiscard]] std::uint64_t refused() const;  ///< handshakes refused so far; any thread
 
  private:
   ZapHandler();

@@ -1,6 +1,6 @@
 #pragma once
-/// TOML in, with errors a user can act upon: a key nobody asked for is refused with the nearest known one, a wrong type names key,
-/// line, what was found and what is wanted. Used for the cluster's configuration, model specs and key lists.
+/// TOML in, with errors a user can act upon: a key nobody asked for is refused with the nearest known one, a wrong type names
+/// key, line, what was found and what is wanted. Used for the cluster's configuration, model specs and key lists.
 
 #include <cstdint>
 #include <filesystem>
@@ -32,10 +32,10 @@ class TomlTable {
   void get_duration(const char* key, std::int64_t& microseconds, std::int64_t min, std::int64_t max);
   void get_size(const char* key, std::uint64_t& bytes, std::uint64_t min, std::uint64_t max);
   [[nodiscard]] bool has(const char* key);
-  void require(const char* key);                             ///< error when the key is absent
-  [[nodiscard]] std::optional<TomlTable> table(const char* key);     ///< shares the error state with this one
-  [[nodiscard]] std::vector<TomlTable> tables(const char* key);      ///< [[key]]
-  void fail(const char* key, const std::string& what);       ///< an error found by the reader, with the place of `key`
+  void require(const char* key);                                  ///< error when the key is absent
+  [[nodiscard]] std::optional<TomlTable> table(const char* key);  ///< shares the error state with this one
+  [[nodiscard]] std::vector<TomlTable> tables(const char* key);   ///< [[key]]
+  void fail(const char* key, const std::string& what);            ///< an error found by the reader, with the place of `key`
 
   /// The first error of this document so far, or the first unknown key in this table and all tables asked for.
   [[nodiscard]] Status finish();

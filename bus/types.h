@@ -26,7 +26,9 @@ struct BlockRef {
   Hash128 hash;
   std::vector<NodeId> replicas;  ///< at most kReplicasMax
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.id, s.length, s.hash, s.replicas); }
+  static auto tie(Self& s) {
+    return std::tie(s.id, s.length, s.hash, s.replicas);
+  }
   bool operator==(const BlockRef&) const = default;
 };
 
@@ -36,10 +38,12 @@ struct FileVersion {
   std::uint32_t version = 0;  ///< 1, 2, ... for each path; never used again for that path while it exists
   std::uint64_t size = 0;     ///< bytes
   WallMs created_ms = 0;
-  bool open = false;          ///< a job's result that is still being written
+  bool open = false;  ///< a job's result that is still being written
   std::vector<BlockRef> blocks;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.path, s.version, s.size, s.created_ms, s.open, s.blocks); }
+  static auto tie(Self& s) {
+    return std::tie(s.path, s.version, s.size, s.created_ms, s.open, s.blocks);
+  }
   bool operator==(const FileVersion&) const = default;
 };
 
@@ -47,13 +51,13 @@ struct FileVersion {
 struct ModelVersion {
   std::string name;
   std::uint32_t version = 0;
-  std::string onnx_path;            ///< SDFS path of the ONNX file; empty for the engine that does nothing
+  std::string onnx_path;  ///< SDFS path of the ONNX file; empty for the engine that does nothing
   std::uint32_t onnx_version = 0;
-  std::string labels_path;          ///< SDFS path, or empty
+  std::string labels_path;  ///< SDFS path, or empty
   std::uint32_t labels_version = 0;
-  std::string spec_toml;            ///< text of the spec (storage/models/model_spec.h), at most 64 KiB
-  std::string origin;               ///< "file squeezenet1.0.onnx", "init resnet18 seed 1 (random weights)", "pull ..."
-  std::uint64_t parameters = 0;     ///< 0 when unknown
+  std::string spec_toml;         ///< text of the spec (storage/models/model_spec.h), at most 64 KiB
+  std::string origin;            ///< "file squeezenet1.0.onnx", "init resnet18 seed 1 (random weights)", "pull ..."
+  std::uint64_t parameters = 0;  ///< 0 when unknown
   WallMs created_ms = 0;
   template <class Self>
   static auto tie(Self& s) {
@@ -73,21 +77,21 @@ enum class ItemKind : std::uint8_t {
 
 /// What a job is; fixed at submit but for weight, rate_limit and priority.
 struct JobSpec {
-  std::string name;                      ///< made up from the model when the user gives none
+  std::string name;  ///< made up from the model when the user gives none
   std::string model;
-  std::uint32_t model_version = 0;       ///< 0 in a request: the newest; fixed by the coordinator
-  std::string data_path;                 ///< what the user named
-  std::string manifest_path;             ///< SDFS file that lists the queries (storage/sdfs/manifest.h)
+  std::uint32_t model_version = 0;  ///< 0 in a request: the newest; fixed by the coordinator
+  std::string data_path;            ///< what the user named
+  std::string manifest_path;        ///< SDFS file that lists the queries (storage/sdfs/manifest.h)
   std::uint32_t manifest_version = 0;
-  std::uint32_t items_per_chunk = 0;     ///< of the manifest
+  std::uint32_t items_per_chunk = 0;  ///< of the manifest
   ItemKind item_kind = ItemKind::image;
-  std::vector<std::uint32_t> item_shape; ///< for ItemKind::pixels
+  std::vector<std::uint32_t> item_shape;  ///< for ItemKind::pixels
   std::uint64_t queries = 0;
-  std::uint32_t batch = 1;               ///< queries in one batch
-  std::uint32_t weight_milli = 1000;     ///< rate ratio in thousandths
-  std::uint32_t rate_limit_milli = 0;    ///< queries per second in thousandths; 0 = none
-  std::int32_t priority = 0;             ///< higher goes first
-  std::uint32_t top = 0;                 ///< labels in a row; 0 = as the model spec says
+  std::uint32_t batch = 1;             ///< queries in one batch
+  std::uint32_t weight_milli = 1000;   ///< rate ratio in thousandths
+  std::uint32_t rate_limit_milli = 0;  ///< queries per second in thousandths; 0 = none
+  std::int32_t priority = 0;           ///< higher goes first
+  std::uint32_t top = 0;               ///< labels in a row; 0 = as the model spec says
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.name, s.model, s.model_version, s.data_path, s.manifest_path, s.manifest_version, s.items_per_chunk,
@@ -119,24 +123,24 @@ struct JobReport {
   JobId id;
   JobSpec spec;
   JobState state = JobState::queued;
-  std::string reason;                      ///< why it failed, was stopped, or waits
-  std::uint64_t done = 0;                  ///< queries committed
-  std::uint64_t errors = 0;                ///< of those, error rows
+  std::string reason;        ///< why it failed, was stopped, or waits
+  std::uint64_t done = 0;    ///< queries committed
+  std::uint64_t errors = 0;  ///< of those, error rows
   std::uint64_t batches_done = 0;
-  std::uint64_t rate_milli_qps = 0;        ///< over the window asked for (10 s)
-  std::uint64_t rate_all_milli_qps = 0;    ///< since its first batch
-  LatencySummary latency;                  ///< since the start
-  LatencySummary window_latency;           ///< over the window
-  std::vector<NodeId> nodes;               ///< that hold leases of it now
-  std::uint32_t leased = 0;                ///< batches out
+  std::uint64_t rate_milli_qps = 0;      ///< over the window asked for (10 s)
+  std::uint64_t rate_all_milli_qps = 0;  ///< since its first batch
+  LatencySummary latency;                ///< since the start
+  LatencySummary window_latency;         ///< over the window
+  std::vector<NodeId> nodes;             ///< that hold leases of it now
+  std::uint32_t leased = 0;              ///< batches out
   WallMs submitted_ms = 0;
-  WallMs first_batch_ms = 0;               ///< its first batch started
+  WallMs first_batch_ms = 0;  ///< its first batch started
   WallMs finished_ms = 0;
   std::string result_path;
-  Hash128 digest;                          ///< over the batch digests in input order; valid when state is done
+  Hash128 digest;  ///< over the batch digests in input order; valid when state is done
   std::uint64_t duplicate_commits = 0;
-  std::uint64_t conflicting_commits = 0;   ///< same batch, different digest: an alarm
-  std::uint64_t retried = 0;               ///< leases given again
+  std::uint64_t conflicting_commits = 0;  ///< same batch, different digest: an alarm
+  std::uint64_t retried = 0;              ///< leases given again
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.done, s.errors, s.batches_done, s.rate_milli_qps, s.rate_all_milli_qps,
@@ -148,10 +152,10 @@ struct JobReport {
 
 /// Of the rates of the running jobs, divided by their weights.
 struct FairnessReport {
-  std::uint32_t jobs = 0;                ///< that ran through the whole window
-  std::uint64_t max_min_milli = 0;       ///< max/min ratio in thousandths; 0 = fewer than two such jobs
-  std::uint32_t windows = 0;             ///< 10 s windows judged so far (one a second)
-  std::uint32_t in10_windows = 0;        ///< of those within 10 %
+  std::uint32_t jobs = 0;           ///< that ran through the whole window
+  std::uint64_t max_min_milli = 0;  ///< max/min ratio in thousandths; 0 = fewer than two such jobs
+  std::uint32_t windows = 0;        ///< 10 s windows judged so far (one a second)
+  std::uint32_t in10_windows = 0;   ///< of those within 10 %
   std::uint32_t in20_windows = 0;
   std::uint64_t last_max_min_milli = 0;  ///< of the last window in which two or more jobs ran throughout
   template <class Self>
@@ -173,16 +177,16 @@ struct NodeReport {
   std::uint32_t pid = 0;
   std::string data_dir;
   Incarnation incarnation;
-  WallMs since_ms = 0;           ///< when it entered this state
+  WallMs since_ms = 0;  ///< when it entered this state
   std::uint32_t slots = 0;
   std::uint32_t leased = 0;
-  std::uint32_t running = 0;     ///< batches in executors
+  std::uint32_t running = 0;  ///< batches in executors
   std::uint64_t capacity_bytes = 0;
   std::uint64_t free_bytes = 0;
   std::uint64_t blocks = 0;
   std::uint64_t block_bytes = 0;
-  std::uint64_t rss_bytes = 0;   ///< of idunnod
-  bool read_only = false;        ///< disk full: takes no blocks
+  std::uint64_t rss_bytes = 0;  ///< of idunnod
+  bool read_only = false;       ///< disk full: takes no blocks
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.state, s.coordinator, s.host, s.base_port, s.pid, s.data_dir, s.incarnation, s.since_ms, s.slots,
@@ -196,7 +200,7 @@ struct BatchCommit {
   JobId job;
   BatchIndex batch = 0;
   std::uint32_t attempt = 0;
-  NodeId node;                    ///< that computed it
+  NodeId node;  ///< that computed it
   BlockRef block;
   std::uint32_t queries = 0;
   std::uint32_t errors = 0;       ///< error rows among them
@@ -217,7 +221,7 @@ struct Lease {
   std::uint32_t attempt = 0;
   std::uint64_t first_query = 0;
   std::uint32_t queries = 0;
-  std::uint64_t pass = 0;   ///< the job's stride count at the time of the lease; lower starts first at the worker
+  std::uint64_t pass = 0;  ///< the job's stride count at the time of the lease; lower starts first at the worker
   std::int32_t priority = 0;
   template <class Self>
   static auto tie(Self& s) {
@@ -231,9 +235,9 @@ struct JobDescription {
   JobId job;
   JobSpec spec;
   ModelVersion model;
-  FileVersion onnx;       ///< with blocks; no blocks for the engine that does nothing
-  FileVersion labels;     ///< with blocks; version 0 when there are none
-  FileVersion manifest;   ///< with blocks
+  FileVersion onnx;      ///< with blocks; no blocks for the engine that does nothing
+  FileVersion labels;    ///< with blocks; version 0 when there are none
+  FileVersion manifest;  ///< with blocks
   std::uint32_t replication = 1;
   template <class Self>
   static auto tie(Self& s) {
@@ -245,13 +249,15 @@ struct JobDescription {
 /// One thing that happened, for `watch` and the logs.
 struct Event {
   WallMs at_ms = 0;
-  NodeId node;            ///< that tells it
-  std::string type;       ///< job_submitted, batch_leased, batch_started, batch_committed, job_done, node_joined, node_dead, ...
-  JobId job;              ///< 0 = none
+  NodeId node;       ///< that tells it
+  std::string type;  ///< job_submitted, batch_leased, batch_started, batch_committed, job_done, node_joined, node_dead, ...
+  JobId job;         ///< 0 = none
   std::int64_t batch = -1;
   std::string text;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.at_ms, s.node, s.type, s.job, s.batch, s.text); }
+  static auto tie(Self& s) {
+    return std::tie(s.at_ms, s.node, s.type, s.job, s.batch, s.text);
+  }
   bool operator==(const Event&) const = default;
 };
 

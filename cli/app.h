@@ -42,11 +42,11 @@ enum ExitCode : int {
 enum class Format { table, json, jsonl, csv };
 
 struct Globals {
-  std::filesystem::path dir;       ///< --dir, IDUNNO_DIR, ./.idunno
-  std::filesystem::path config;    ///< --config, IDUNNO_CONFIG, else <dir>/cluster.toml
-  std::filesystem::path key;       ///< --key, else <keys dir>/admin.key
+  std::filesystem::path dir;     ///< --dir, IDUNNO_DIR, ./.idunno
+  std::filesystem::path config;  ///< --config, IDUNNO_CONFIG, else <dir>/cluster.toml
+  std::filesystem::path key;     ///< --key, else <keys dir>/admin.key
   Duration timeout = std::chrono::seconds(30);
-  bool timeout_given = false;      ///< then it also bounds `--wait` and `job wait`, which have no bound otherwise
+  bool timeout_given = false;  ///< then it also bounds `--wait` and `job wait`, which have no bound otherwise
   Format format = Format::table;
   bool yes = false;
   bool quiet = false;
@@ -77,21 +77,22 @@ class Session {
 
 /// One value of a table: text for people, a JSON value for scripts.
 struct Column {
-  std::string name;        ///< JSON/CSV name, snake_case with the unit: "size_bytes"
-  std::string title;       ///< table heading: "SIZE"; empty = not in the table
-  bool right = false;      ///< numbers are right-aligned
+  std::string name;    ///< JSON/CSV name, snake_case with the unit: "size_bytes"
+  std::string title;   ///< table heading: "SIZE"; empty = not in the table
+  bool right = false;  ///< numbers are right-aligned
 };
-/// Rows in the format of --output. JSON: {"schema": "idunno.<thing>.v1", "<rows_name>": [...], ...extra}; jsonl: one object a row; csv: RFC 4180.
+/// Rows in the format of --output. JSON: {"schema": "idunno.<thing>.v1", "<rows_name>": [...], ...extra}; jsonl: one object a
+/// row; csv: RFC 4180.
 class Listing {
  public:
   Listing(std::string schema, std::string rows_name, std::vector<Column> columns);
   struct Cell {
     Json value;
-    std::string text;      ///< empty = made from value
+    std::string text;  ///< empty = made from value
   };
   void add(std::vector<Cell> row);
-  Json extra = Json::object();   ///< further fields of the JSON form
-  std::string footer;            ///< lines under the table, to stdout
+  Json extra = Json::object();  ///< further fields of the JSON form
+  std::string footer;           ///< lines under the table, to stdout
   void print(const Globals& globals) const;
 
  private:
@@ -104,8 +105,8 @@ class Listing {
 /// A single object: JSON in json/jsonl, "key  value" lines in a table, one row in CSV. `schema` becomes the first field.
 void print_object(const Globals& globals, const std::string& schema, const Json& object);
 
-/// A line on stderr that a terminal redraws in place (queries or bytes done, rate, ETA); plain lines every few seconds when piped; nothing
-/// with --quiet.
+/// A line on stderr that a terminal redraws in place (queries or bytes done, rate, ETA); plain lines every few seconds when
+/// piped; nothing with --quiet.
 class ProgressBar {
  public:
   ProgressBar(const Globals& globals, std::string what, std::string unit, std::uint64_t total, bool bytes = false);
@@ -121,7 +122,7 @@ class ProgressBar {
 
 [[nodiscard]] bool stdout_is_terminal();
 [[nodiscard]] bool stderr_is_terminal();
-[[nodiscard]] bool colours();   ///< terminal and no NO_COLOR
+[[nodiscard]] bool colours();  ///< terminal and no NO_COLOR
 
 struct App {
   Globals globals;
@@ -131,8 +132,8 @@ struct App {
   Session* session();
   /// Prints "idunno: <doing>: <why>" (+ next step) on stderr and sets exit_code. `next` may be empty.
   void fail(const Error& error, const std::string& doing, const std::string& next = "");
-  void usage(const std::string& what, const std::string& next = "");   ///< exit code 2
-  void note(const std::string& line) const;                            ///< stderr, unless --quiet
+  void usage(const std::string& what, const std::string& next = "");  ///< exit code 2
+  void note(const std::string& line) const;                           ///< stderr, unless --quiet
 
  private:
   std::shared_ptr<Session> session_;
@@ -143,15 +144,15 @@ struct App {
 [[nodiscard]] Result<JobId> resolve_job(Session& session, const std::string& text);
 
 // One function a family.
-void add_cluster_commands(CLI::App& app, App& context);   // up, down, status, node, kill-node, member          cli/cluster_commands.cc ...
-void add_keys_commands(CLI::App& app, App& context);      // keys                                                cli/keys_commands.cc
-void add_fs_commands(CLI::App& app, App& context);        // fs                                                  cli/fs_commands.cc
-void add_model_commands(CLI::App& app, App& context);     // model                                               cli/model_commands.cc
-void add_submit_command(CLI::App& app, App& context);     // submit                                              cli/submit_command.cc
-void add_job_commands(CLI::App& app, App& context);       // job                                                 cli/job_commands.cc
-void add_stats_command(CLI::App& app, App& context);      // stats                                               cli/stats_command.cc
-void add_watch_command(CLI::App& app, App& context);      // watch                                               cli/watch_command.cc
-void add_bench_commands(CLI::App& app, App& context);     // bench                                               cli/bench_*.cc
-void add_completion_command(CLI::App& app, App& context); // completion bash|zsh|fish, man                       cli/completion.cc
+void add_cluster_commands(CLI::App& app, App& context);  // up, down, status, node, kill-node, member cli/cluster_commands.cc ...
+void add_keys_commands(CLI::App& app, App& context);   // keys                                                cli/keys_commands.cc
+void add_fs_commands(CLI::App& app, App& context);     // fs                                                  cli/fs_commands.cc
+void add_model_commands(CLI::App& app, App& context);  // model cli/model_commands.cc
+void add_submit_command(CLI::App& app, App& context);  // submit cli/submit_command.cc
+void add_job_commands(CLI::App& app, App& context);    // job                                                 cli/job_commands.cc
+void add_stats_command(CLI::App& app, App& context);   // stats                                               cli/stats_command.cc
+void add_watch_command(CLI::App& app, App& context);   // watch                                               cli/watch_command.cc
+void add_bench_commands(CLI::App& app, App& context);  // bench                                               cli/bench_*.cc
+void add_completion_command(CLI::App& app, App& context);  // completion bash|zsh|fish, man cli/completion.cc
 
 }  // namespace idunno::cli

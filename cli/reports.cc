@@ -290,7 +290,7 @@ Listing stats_listing(const JobReportsReply& reports) {
                    {"total", ""},
                    {"done", "DONE", true},
                    {"errors", "ERRORS", true},
-                   {"rate_qps", "RATE/s 10s", true},
+                   {"rate_qps", "RATE/s", true},
                    {"rate_all_qps", "ALL", true},
                    {"mean_ms", "MEAN ms", true},
                    {"sd_ms", "SD", true},

@@ -3,7 +3,8 @@
 /// (storage/rocks_block_store.cc; layout in storage/FORMAT.md).
 ///
 /// Both are thread-safe: reads do not wait for a put that is being synced. Values are immutable: putting an id that
-/// exists with the same content succeeds and changes nothing; with other content it replaces a damaged copy and is otherwise refused.
+/// exists with the same content succeeds and changes nothing; with other content it replaces a damaged copy and is otherwise
+/// refused.
 
 #include <cstdint>
 #include <filesystem>
@@ -55,10 +56,10 @@ class BlockStore {
 };
 
 struct RocksStoreOptions {
-  std::filesystem::path folder;              ///< made when absent
+  std::filesystem::path folder;  ///< made when absent
   std::uint64_t cache_bytes = 8ULL << 20U;
   std::uint64_t write_buffer_bytes = 8ULL << 20U;
-  std::uint64_t reserve_bytes = 256ULL << 20U;   ///< free space to leave on the disk
+  std::uint64_t reserve_bytes = 256ULL << 20U;  ///< free space to leave on the disk
 };
 
 /// A store that does not open is put aside as `<folder>.broken-<n>` and a new, empty one (another store_id) takes its place;

@@ -27,7 +27,7 @@ field() { sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" | head -n 1; }
 say "a cluster of five nodes on this machine"
 run up -n 5
 
-say "a data set: $IMAGES generated photographs-to-be (noise and gradients, 256x256 PNG), stored in SDFS with four copies"
+say "a data set: $IMAGES generated pictures (noise over gradients from a seed, 256x256 PNG), stored in SDFS with four copies"
 run bench make-images "$work/images" --count "$IMAGES" --size 256 --seed 1 -q
 run fs put -r "$work/images" /demo/images
 run fs locate /demo/images/image-00000.png

@@ -14,5 +14,4 @@ namespace idunno {
 
 }  // namespace idunno
 
-#define ASSERT(condition) \
-  ((condition) ? static_cast<void>(0) : ::idunno::assertion_failed(#condition, __FILE__, __LINE__))
+#define ASSERT(condition) ((condition) ? static_cast<void>(0) : ::idunno::assertion_failed(#condition, __FILE__, __LINE__))

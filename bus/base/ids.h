@@ -16,11 +16,11 @@ struct StrongId {
   explicit operator bool() const { return value != 0; }  ///< 0 means "none"
 };
 
-using NodeId = StrongId<struct NodeTag, std::uint32_t>;    ///< a machine; from the cluster's configuration, from 1
-using JobId = StrongId<struct JobTag, std::uint64_t>;      ///< given by the state machine, from 1, never again
-using BatchIndex = std::uint32_t;                          ///< batch b of a job is queries [b*B, (b+1)*B)
-using Epoch = StrongId<struct EpochTag, std::uint64_t>;    ///< one reign of a coordinator (the Raft term)
-using LogIndex = StrongId<struct LogTag, std::uint64_t>;   ///< position in the replicated log, from 1
+using NodeId = StrongId<struct NodeTag, std::uint32_t>;              ///< a machine; from the cluster's configuration, from 1
+using JobId = StrongId<struct JobTag, std::uint64_t>;                ///< given by the state machine, from 1, never again
+using BatchIndex = std::uint32_t;                                    ///< batch b of a job is queries [b*B, (b+1)*B)
+using Epoch = StrongId<struct EpochTag, std::uint64_t>;              ///< one reign of a coordinator (the Raft term)
+using LogIndex = StrongId<struct LogTag, std::uint64_t>;             ///< position in the replicated log, from 1
 using Incarnation = StrongId<struct IncarnationTag, std::uint64_t>;  ///< one life of a node process; grows at each start
 
 /// A block of SDFS. Made by whoever writes the block: `hi` is a random writer id, drawn once per process, `lo` counts.

@@ -15,20 +15,20 @@ namespace idunno {
 
 /// Why something failed. The comment says who may try again. The numbers travel in ErrorReply: never renumber.
 enum class Errc : std::uint8_t {
-  internal = 1,          ///< a bug or a broken library call; do not retry
-  invalid = 2,           ///< the input is wrong (usage, malformed file or message); never retry unchanged
-  not_found = 3,         ///< the named thing does not exist
-  no_coordinator = 4,    ///< nobody leads now; the client library retries until its time-out
-  timeout = 5,           ///< no answer in time; retry with the same request id is safe
-  unavailable = 6,       ///< the peer cannot be reached now; retry elsewhere or later
-  not_leader = 7,        ///< the node does not lead; ErrorReply names who does; the client library follows
-  conflict = 8,          ///< not now: exists already, is in use, wrong state or phase
-  forbidden = 9,         ///< the key's role does not allow it
-  damaged = 10,          ///< stored bytes do not match their checksum; read another replica
-  full = 11,             ///< no space or a bound reached; retry after space is made
-  stale_epoch = 12,      ///< sent under an older coordinator; ask who leads now
-  too_large = 13,        ///< over a size bound; never retry unchanged
-  cancelled = 14,        ///< the caller or a shutdown gave it up
+  internal = 1,        ///< a bug or a broken library call; do not retry
+  invalid = 2,         ///< the input is wrong (usage, malformed file or message); never retry unchanged
+  not_found = 3,       ///< the named thing does not exist
+  no_coordinator = 4,  ///< nobody leads now; the client library retries until its time-out
+  timeout = 5,         ///< no answer in time; retry with the same request id is safe
+  unavailable = 6,     ///< the peer cannot be reached now; retry elsewhere or later
+  not_leader = 7,      ///< the node does not lead; ErrorReply names who does; the client library follows
+  conflict = 8,        ///< not now: exists already, is in use, wrong state or phase
+  forbidden = 9,       ///< the key's role does not allow it
+  damaged = 10,        ///< stored bytes do not match their checksum; read another replica
+  full = 11,           ///< no space or a bound reached; retry after space is made
+  stale_epoch = 12,    ///< sent under an older coordinator; ask who leads now
+  too_large = 13,      ///< over a size bound; never retry unchanged
+  cancelled = 14,      ///< the caller or a shutdown gave it up
 };
 
 struct Error {

@@ -1,7 +1,7 @@
 #pragma once
-/// The replicated state machine: SDFS namespace, models, jobs and their progress, known nodes, remembered answers. A function of the
-/// log alone: `apply` is deterministic, knows no clock but the stamp in the entry, no rate and no floating point. Assignments are not
-/// in it (nodes/jobs/coordinator.h).
+/// The replicated state machine: SDFS namespace, models, jobs and their progress, known nodes, remembered answers. A function of
+/// the log alone: `apply` is deterministic, knows no clock but the stamp in the entry, no rate and no floating point. Assignments
+/// are not in it (nodes/jobs/coordinator.h).
 
 #include <cstdint>
 #include <deque>
@@ -21,20 +21,22 @@
 namespace idunno {
 
 inline constexpr std::size_t kRememberedAnswersMax = 16384;
-inline constexpr std::size_t kJobsMax = 4096;  ///< finished ones included; `job remove` makes room
+inline constexpr std::size_t kJobsMax = 4096;            ///< finished ones included; `job remove` makes room
 inline constexpr std::uint64_t kBatchesMax = 4U << 20U;  ///< of one job
 inline constexpr std::uint32_t kBatchQueriesMax = 65536;
 inline constexpr std::uint32_t kWeightMilliMax = 1'000'000;
-inline constexpr std::size_t kModelVersionsMax = 4096;   ///< of all models together
-inline constexpr std::size_t kModelNamesMax = 65536;     ///< that ever had a version
-inline constexpr std::size_t kNameBytesMax = 128;        ///< of a job or model
+inline constexpr std::size_t kModelVersionsMax = 4096;  ///< of all models together
+inline constexpr std::size_t kModelNamesMax = 65536;    ///< that ever had a version
+inline constexpr std::size_t kNameBytesMax = 128;       ///< of a job or model
 
 /// An encoded answer, ready to send: RpcServer::reply_raw.
 struct Answer {
   MessageType type = MessageType::error_reply;
   Bytes body;
   template <class Self>
-  static auto tie(Self& s) { return std::tie(s.type, s.body); }
+  static auto tie(Self& s) {
+    return std::tie(s.type, s.body);
+  }
   bool operator==(const Answer&) const = default;
 };
 
@@ -56,22 +58,24 @@ struct Job {
   WallMs submitted_ms = 0;
   WallMs first_batch_ms = 0;
   WallMs finished_ms = 0;
-  std::uint64_t batches = 0;               ///< of the whole job
+  std::uint64_t batches = 0;  ///< of the whole job
   std::uint64_t batches_done = 0;
   std::uint64_t queries_done = 0;
   std::uint64_t errors = 0;
   std::uint64_t duplicate_commits = 0;
   std::uint64_t conflicting_commits = 0;
-  std::vector<Hash128> digests;            ///< of each batch's result; {0,0} = not committed
-  LatencyHistogram latency;                ///< processing time, one count a query
-  Hash128 digest;                          ///< over `digests` in order, when done
+  std::vector<Hash128> digests;  ///< of each batch's result; {0,0} = not committed
+  LatencyHistogram latency;      ///< processing time, one count a query
+  Hash128 digest;                ///< over `digests` in order, when done
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.result_path, s.submitted_ms, s.first_batch_ms, s.finished_ms, s.batches,
                     s.batches_done, s.queries_done, s.errors, s.duplicate_commits, s.conflicting_commits, s.digests, s.latency,
                     s.digest);
   }
-  [[nodiscard]] bool active() const { return state == JobState::queued || state == JobState::running || state == JobState::paused; }
+  [[nodiscard]] bool active() const {
+    return state == JobState::queued || state == JobState::running || state == JobState::paused;
+  }
   [[nodiscard]] bool committed(BatchIndex batch) const { return digests[batch] != Hash128{}; }
   [[nodiscard]] std::uint32_t queries_of(BatchIndex batch) const;
   bool operator==(const Job&) const = default;
@@ -80,17 +84,17 @@ struct Job {
 /// What applying an entry led to, besides the answer.
 struct Applied {
   Answer answer;
-  std::vector<BlockRef> freed;                 ///< copies to delete, at their replicas
+  std::vector<BlockRef> freed;  ///< copies to delete, at their replicas
   std::vector<JobId> submitted;
-  std::vector<JobId> changed;                  ///< state, weight, limit or priority changed by a command
-  std::vector<JobId> finished;                 ///< became done
+  std::vector<JobId> changed;   ///< state, weight, limit or priority changed by a command
+  std::vector<JobId> finished;  ///< became done
   std::vector<JobId> removed;
   struct Commit {
     BatchCommit commit;
     CommitOutcome outcome;
   };
   std::vector<Commit> commits;
-  bool namespace_changed = false;              ///< replicas may be missing or surplus
+  bool namespace_changed = false;  ///< replicas may be missing or surplus
 };
 
 class ClusterState {
@@ -111,7 +115,9 @@ class ClusterState {
     Incarnation incarnation;
     std::uint64_t store_id = 0;
     template <class Self>
-    static auto tie(Self& s) { return std::tie(s.incarnation, s.store_id); }
+    static auto tie(Self& s) {
+      return std::tie(s.incarnation, s.store_id);
+    }
     bool operator==(const KnownNode&) const = default;
   };
   [[nodiscard]] const std::map<NodeId, KnownNode>& nodes() const { return nodes_; }
@@ -120,7 +126,8 @@ class ClusterState {
 
   /// Questions that requests are checked with before they are proposed, and again when they are applied. ok = would be accepted.
   [[nodiscard]] Status check_submit(const JobSpec& spec) const;
-  [[nodiscard]] Status check_remove(const std::vector<std::string>& paths, bool recursive) const;  ///< conflict when an active job is below
+  [[nodiscard]] Status check_remove(const std::vector<std::string>& paths,
+                                    bool recursive) const;  ///< conflict when an active job is below
 
   [[nodiscard]] Bytes encode_snapshot() const;
   /// invalid when the bytes are not a snapshot or contradict themselves.

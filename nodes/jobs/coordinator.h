@@ -1,13 +1,14 @@
 #pragma once
 /// What the coordinator decides: answers to clients, who computes which batch (scheduler.h), who is alive, which blocks must be
-/// copied (repair.h). Pure: no clock, socket, disk or thread; the shell (nodes/runtime/node_shell.h) calls it and obeys the output.
+/// copied (repair.h). Pure: no clock, socket, disk or thread; the shell (nodes/runtime/node_shell.h) calls it and obeys the
+/// output.
 ///
-/// Life: constructed over the restored state; `start` when this node begins to lead; then handle_* for each message, `applied` for each
-/// committed entry in order, `tick` no later than wake_at(). Every call appends to the output given, which the shell obeys in the
-/// order: propose; after the log's flush: answers, pushes; events and notes at any time.
+/// Life: constructed over the restored state; `start` when this node begins to lead; then handle_* for each message, `applied`
+/// for each committed entry in order, `tick` no later than wake_at(). Every call appends to the output given, which the shell
+/// obeys in the order: propose; after the log's flush: answers, pushes; events and notes at any time.
 ///
-/// A request that changes the replicated state is checked, proposed with its request id, and answered when its entry is applied; the
-/// same request id again gets the remembered answer (or joins the wait). Requests that only read are answered at once.
+/// A request that changes the replicated state is checked, proposed with its request id, and answered when its entry is applied;
+/// the same request id again gets the remembered answer (or joins the wait). Requests that only read are answered at once.
 
 #include <cstdint>
 #include <map>
@@ -30,13 +31,13 @@ struct CoordinatorConfig {
     std::uint16_t base_port = 0;
   };
   NodeId self;
-  std::vector<Member> members;     ///< all nodes of the configuration
+  std::vector<Member> members;  ///< all nodes of the configuration
   std::vector<NodeId> voters;
-  std::uint32_t replication = 4;   ///< wanted copies: min(this, members)
+  std::uint32_t replication = 4;  ///< wanted copies: min(this, members)
   Duration dead_after = std::chrono::milliseconds(3000);
   Duration lease_horizon = std::chrono::milliseconds(1000);
   std::uint32_t attempts_max = 3;
-  std::uint32_t repair_blocks_in_flight = 32;      ///< bound of the copying that repair does at once, all nodes together
+  std::uint32_t repair_blocks_in_flight = 32;  ///< bound of the copying that repair does at once, all nodes together
   std::uint64_t repair_bytes_per_s = 64U << 20U;
 };
 
@@ -51,11 +52,11 @@ struct RequestInfo {
 };
 
 struct CoordinatorOutput {
-  std::vector<Bytes> propose;                                    ///< encoded commands, in order
+  std::vector<Bytes> propose;  ///< encoded commands, in order
   std::vector<std::pair<Ticket, Answer>> answers;
-  std::vector<std::pair<NodeId, Answer>> pushes;                 ///< LeaseGrant, LeaseDrop, ReplicaTask to a node's connection
-  std::vector<Event> events;                                     ///< published and logged; at_ms and node are set by the shell
-  std::vector<NodeId> probe;                                     ///< ping these now and report pong / disconnect
+  std::vector<std::pair<NodeId, Answer>> pushes;  ///< LeaseGrant, LeaseDrop, ReplicaTask to a node's connection
+  std::vector<Event> events;                      ///< published and logged; at_ms and node are set by the shell
+  std::vector<NodeId> probe;                      ///< ping these now and report pong / disconnect
 };
 
 class Coordinator {
@@ -91,7 +92,8 @@ class Coordinator {
   void handle(const RequestInfo&, const Inventory&, Time now, CoordinatorOutput& out);
 
   void pong(NodeId node, Incarnation incarnation, Time now, CoordinatorOutput& out);
-  /// The connection to a node's ping service closed: a hint. The node is suspect and probed; without a pong within a short time it is dead.
+  /// The connection to a node's ping service closed: a hint. The node is suspect and probed; without a pong within a short time
+  /// it is dead.
   void connection_lost(NodeId node, Time now, CoordinatorOutput& out);
   /// A push could not be delivered: the node's session is over (its leases go to others when it does not come back in time).
   void push_failed(NodeId node, Time now, CoordinatorOutput& out);

@@ -19,8 +19,8 @@ inline constexpr std::size_t kPendingRequestsMax = 4096;
 inline constexpr std::size_t kJoinedTicketsMax = 16;  ///< askers of one request that wait for the same answer
 inline constexpr std::size_t kAlarmsMax = 32;
 inline constexpr std::size_t kDecisionsPerCallMax = 8192;  ///< leases given in one call; the rest at the next
-/// A lease of which nothing was heard for so long is told to its node once more: the grant or the answer may have been lost. A node
-/// that has it goes on as before, one that has not takes it.
+/// A lease of which nothing was heard for so long is told to its node once more: the grant or the answer may have been lost. A
+/// node that has it goes on as before, one that has not takes it.
 inline constexpr Duration kLeaseReminder = std::chrono::seconds(30);
 inline constexpr Duration kReminderRound = std::chrono::seconds(5);  ///< so often all leases that are out are looked at
 inline constexpr std::size_t kGrantBytesMax =
@@ -41,8 +41,8 @@ struct Coordinator::Impl {
     Time heard{};           ///< last sign of life
     Time dead_at = kNever;  ///< of a suspect
     NodeHello hello;
-    Heartbeat heartbeat;        ///< the last one; zeros before
-    std::uint32_t weight = 1;   ///< for placement
+    Heartbeat heartbeat;             ///< the last one; zeros before
+    std::uint32_t weight = 1;        ///< for placement
     std::set<JobId> described;       ///< jobs whose description it has
     std::set<JobId> describe_again;  ///< with the next lease: it may not have the description, or could not use its blocks
     std::uint64_t placement_sent = 0;

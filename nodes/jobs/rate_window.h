@@ -27,8 +27,8 @@ class RateWindow {
   void add(Time now, std::uint64_t queries, std::uint64_t latency_us);
   /// Queries committed in the seconds [first, last]; those longer than kRateSeconds ago are forgotten.
   [[nodiscard]] std::uint64_t count(std::int64_t first, std::int64_t last) const;
-  /// Thousandths of queries processed in the seconds [first, last]: a batch counts for the time in which it was computed, in proportion,
-  /// not for the moment of its commit. Complete only for seconds that lie further back than `longest_us`.
+  /// Thousandths of queries processed in the seconds [first, last]: a batch counts for the time in which it was computed, in
+  /// proportion, not for the moment of its commit. Complete only for seconds that lie further back than `longest_us`.
   [[nodiscard]] std::uint64_t processed_milli(std::int64_t first, std::int64_t last) const;
   /// The longest processing time of the batches committed since that second: about what those in work now will take.
   [[nodiscard]] std::uint64_t longest_us(std::int64_t first) const;
@@ -53,9 +53,10 @@ class RateWindow {
   std::vector<Slot> slots_;  ///< none or kRateSeconds, by second modulo that
 };
 
-/// Judges once a second whether the jobs that ran all through a window of kFairnessWindowS seconds were processed at rates in the ratio of
-/// their weights. Commits come in lumps of a batch, which would make a window of a few batches look unfair by whole batches; so the work
-/// is counted where it was done, and the window ends as far back as the longest batch of the candidates takes.
+/// Judges once a second whether the jobs that ran all through a window of kFairnessWindowS seconds were processed at rates in the
+/// ratio of their weights. Commits come in lumps of a batch, which would make a window of a few batches look unfair by whole
+/// batches; so the work is counted where it was done, and the window ends as far back as the longest batch of the candidates
+/// takes.
 class FairnessMonitor {
  public:
   struct Candidate {

@@ -27,8 +27,8 @@ namespace idunno {
 
 inline constexpr std::uint32_t kCreditPerSlotMax = 1024;
 inline constexpr std::uint32_t kCreditPerSlotMin = 2;
-inline constexpr std::size_t kTurnsLook = 16;    ///< jobs at the head of the order among which a node takes turns
-inline constexpr std::size_t kRedoLook = 8;      ///< batches to redo that are looked at for one that may go to a free node
+inline constexpr std::size_t kTurnsLook = 16;        ///< jobs at the head of the order among which a node takes turns
+inline constexpr std::size_t kRedoLook = 8;          ///< batches to redo that are looked at for one that may go to a free node
 inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node may miss a batch's input before it is given up
 
 struct SchedulerConfig {

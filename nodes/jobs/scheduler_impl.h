@@ -62,7 +62,8 @@ struct Scheduler::NodeEntry {
   std::uint32_t leased = 0;
   std::uint64_t turn = 0;
   std::string last_model;
-  std::uint64_t local_floor = 0;  ///< where a job starts that comes to this node, or comes back: it claims nothing for its absence
+  std::uint64_t local_floor =
+      0;  ///< where a job starts that comes to this node, or comes back: it claims nothing for its absence
   FreeKey key{};
 };
 

@@ -131,11 +131,11 @@ std::uint64_t Scheduler::local_pass(const JobEntry& job, const NodeEntry& node) 
   return std::max(found == job.local.end() ? 0 : found->second, node.local_floor);
 }
 
-/// Which job a free node serves. Order over the whole cluster alone would be fair in the long run, but what the nodes compute at one moment
-/// would drift: five leases of the dear job and one of the cheap here, the reverse a second later, which shows in windows of seconds. So
-/// among the jobs that are level with the first, to within a batch a node, each node takes turns on its own account: the one that it has
-/// served least by weight, and among equals the one whose model it used last. Only jobs without a rate limit and with new batches: the
-/// others take the plain way.
+/// Which job a free node serves. Order over the whole cluster alone would be fair in the long run, but what the nodes compute at
+/// one moment would drift: five leases of the dear job and one of the cheap here, the reverse a second later, which shows in
+/// windows of seconds. So among the jobs that are level with the first, to within a batch a node, each node takes turns on its
+/// own account: the one that it has served least by weight, and among equals the one whose model it used last. Only jobs without
+/// a rate limit and with new batches: the others take the plain way.
 Scheduler::JobEntry* Scheduler::take_turns(JobEntry& first, NodeId node_id) {
   const NodeEntry& node = *nodes_.at(node_id);
   const auto plain = [](const JobEntry& job) { return job.to_redo.empty() && job.spec.rate_limit_milli == 0; };

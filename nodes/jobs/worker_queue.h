@@ -70,10 +70,10 @@ class WorkerQueue {
   void input_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
   /// The executor began with it (told for the events and the time).
   void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall);
-  /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored / store_failed.
-  /// False: the lease is gone or its job is over; nothing is to be written, no answer is waited for.
+  /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
+  /// store_failed. False: the lease is gone or its job is over; nothing is to be written, no answer is waited for.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                WorkerOutput& out);
+                              WorkerOutput& out);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
               WorkerOutput& out);
   void stored(const LeaseKey& lease, const BlockRef& block, NodeId self, Time now, WorkerOutput& out);

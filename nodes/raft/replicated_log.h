@@ -1,7 +1,7 @@
 #pragma once
 /// The job log as the rest of the node sees it, whatever keeps it: one voter (nodes/raft/solo_log.h) or, later, Raft. The order
-/// within one loop turn: propose / receive / tick any number of times, then flush once (one synced write), then take_committed and
-/// apply, then answer clients. Nothing is answered before flush has returned ok.
+/// within one loop turn: propose / receive / tick any number of times, then flush once (one synced write), then take_committed
+/// and apply, then answer clients. Nothing is answered before flush has returned ok.
 
 #include <vector>
 
@@ -17,8 +17,8 @@ class ReplicatedLog {
  public:
   virtual ~ReplicatedLog() = default;
 
-  /// Puts a command at the end. not_leader / no_coordinator when this node does not lead. The index it would get is returned; whether it
-  /// gets there is known when it comes out of take_committed.
+  /// Puts a command at the end. not_leader / no_coordinator when this node does not lead. The index it would get is returned;
+  /// whether it gets there is known when it comes out of take_committed.
   [[nodiscard]] virtual Result<LogIndex> propose(Bytes command) = 0;
   /// A message of another voter.
   virtual void receive(NodeId from, ByteView message, Time now) = 0;

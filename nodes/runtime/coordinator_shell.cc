@@ -94,10 +94,11 @@ void CoordinatorShell::route() {
     const Ticket ticket = ++last_ticket_;
     waiting_.emplace(ticket, context);
     CoordinatorOutput out;
-    coordinator_->handle(RequestInfo{ticket, context.header.request, context.peer.key_name, wall_now_ms()}, request, monotonic_now(),
-                         out);
+    coordinator_->handle(RequestInfo{ticket, context.header.request, context.peer.key_name, wall_now_ms()}, request,
+                         monotonic_now(), out);
     obey(std::move(out));
-    if constexpr (std::is_same_v<Req, NodeHello>) probe(request.node);  // opens the connection whose end is the first hint of a death
+    if constexpr (std::is_same_v<Req, NodeHello>)
+      probe(request.node);  // opens the connection whose end is the first hint of a death
   });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-/// The shell around the pure Coordinator: brings it requests from the rpc socket, writes what it proposes to the log (one synced write
-/// a loop turn), feeds back what is committed, sends its answers and pushes, pings whom it doubts.
+/// The shell around the pure Coordinator: brings it requests from the rpc socket, writes what it proposes to the log (one synced
+/// write a loop turn), feeds back what is committed, sends its answers and pushes, pings whom it doubts.
 
 #include <map>
 #include <memory>
@@ -22,7 +22,8 @@ class CoordinatorShell {
   [[nodiscard]] Epoch epoch() const { return log_->epoch(); }
 
  private:
-  CoordinatorShell(NodeContext& context, RpcServer& rpc, Publisher& events, std::unique_ptr<ReplicatedLog> log, ClusterState state);
+  CoordinatorShell(NodeContext& context, RpcServer& rpc, Publisher& events, std::unique_ptr<ReplicatedLog> log,
+                   ClusterState state);
 
   template <class Req>
   void route();
@@ -41,10 +42,10 @@ class CoordinatorShell {
   std::unique_ptr<ReplicatedLog> log_;
   std::unique_ptr<Coordinator> coordinator_;
   std::map<Ticket, RequestContext> waiting_;
-  std::map<NodeId, PeerHandle> sessions_;   ///< where pushes to a node go: the connection of its last hello
+  std::map<NodeId, PeerHandle> sessions_;  ///< where pushes to a node go: the connection of its last hello
   Ticket last_ticket_ = 0;
-  bool proposed_ = false;                   ///< something awaits the flush
-  std::size_t log_bytes_ = 0;               ///< appended since the last snapshot
+  bool proposed_ = false;      ///< something awaits the flush
+  std::size_t log_bytes_ = 0;  ///< appended since the last snapshot
   std::size_t snapshot_bytes_ = 0;
   LogIndex applied_;
   EventLoop::TimerId timer_ = 0;

@@ -147,9 +147,8 @@ void DataService::Impl::serve() {
   });
   server->on<PullBlocks>([this](const RequestContext& context, PullBlocks request, const Payload&) {
     if (!bounded(context, request)) return;
-    pull(std::move(request.blocks), [this, context](std::vector<BlockStatus> statuses) {
-      server->reply(context, PullBlocksReply{std::move(statuses)});
-    });
+    pull(std::move(request.blocks),
+         [this, context](std::vector<BlockStatus> statuses) { server->reply(context, PullBlocksReply{std::move(statuses)}); });
   });
   server->on<DeleteBlocks>([this](const RequestContext& context, DeleteBlocks request, const Payload&) {
     if (!bounded(context, request)) return;

@@ -113,13 +113,16 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
     std::unique_ptr<ManifestReader> manifest;
     std::string onnx_file;
     std::string labels_file;
-    int downloads = 0;               ///< of model files that are on their way
-    Status model;                    ///< an error here is the answer to every fetch
-    std::deque<Lease> waiting;       ///< for the model
+    int downloads = 0;          ///< of model files that are on their way
+    Status model;               ///< an error here is the answer to every fetch
+    std::deque<Lease> waiting;  ///< for the model
   };
 
   Impl(DataService& data_service, EventLoop& control_loop, std::filesystem::path folder, std::vector<NodeId> nodes, Done on_done)
-      : data(data_service), control(control_loop), models_dir(std::move(folder)), metadata_nodes(std::move(nodes)),
+      : data(data_service),
+        control(control_loop),
+        models_dir(std::move(folder)),
+        metadata_nodes(std::move(nodes)),
         done(std::move(on_done)) {}
 
   DataService& data;
@@ -137,7 +140,8 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
   void model_ready(JobId job, const Status& status);
   void fetch(const Lease& lease);
   void fetch_items(JobInputs& job, const Lease& lease);
-  void relocate(const std::string& path, std::uint32_t version, std::uint64_t block_index, std::function<void(Result<BlockRef>)> answer);
+  void relocate(const std::string& path, std::uint32_t version, std::uint64_t block_index,
+                std::function<void(Result<BlockRef>)> answer);
   void answer(const Lease& lease, Result<FetchedBatch> batch);
 };
 
@@ -174,9 +178,10 @@ void InputFetcher::Impl::want_file(JobId id, const FileVersion& file, std::strin
   if (same_content(target, file)) return;
   ++jobs.at(id).downloads;
   make_room(file.size);
-  auto download = std::make_shared<FileDownload>(data.blocks(), file, target, ++download_count, [weak = weak_from_this(), id](const Status& status) {
-    if (auto self = weak.lock()) self->model_ready(id, status);
-  });
+  auto download = std::make_shared<FileDownload>(data.blocks(), file, target, ++download_count,
+                                                 [weak = weak_from_this(), id](const Status& status) {
+                                                   if (auto self = weak.lock()) self->model_ready(id, status);
+                                                 });
   download->start();
 }
 
@@ -226,7 +231,8 @@ void InputFetcher::Impl::fetch_items(JobInputs& job, const Lease& lease) {
   batch.onnx_file = job.onnx_file;
   batch.labels_file = job.labels_file;
   const bool given_up = lease.attempt >= kGiveUpAttempt;  // its rows need no more than the names of its queries
-  auto on_items = [weak = weak_from_this(), lease, given_up, batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
+  auto on_items = [weak = weak_from_this(), lease, given_up,
+                   batch = std::move(batch)](Result<std::vector<BatchItem>> items) mutable {
     auto self = weak.lock();
     if (!self) return;
     if (!items && !given_up) return self->answer(lease, items.error());
@@ -258,13 +264,14 @@ void InputFetcher::Impl::relocate(const std::string& path, std::uint32_t version
 }
 
 void InputFetcher::Impl::answer(const Lease& lease, Result<FetchedBatch> batch) {
-  control.post([weak = weak_from_this(), key = LeaseKey{lease.job, lease.batch, lease.attempt}, batch = std::move(batch)]() mutable {
-    if (auto self = weak.lock()) self->done(key, std::move(batch));
-  });
+  control.post(
+      [weak = weak_from_this(), key = LeaseKey{lease.job, lease.batch, lease.attempt}, batch = std::move(batch)]() mutable {
+        if (auto self = weak.lock()) self->done(key, std::move(batch));
+      });
 }
 
-InputFetcher::InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir, std::vector<NodeId> metadata_nodes,
-                           Done done)
+InputFetcher::InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir,
+                           std::vector<NodeId> metadata_nodes, Done done)
     : impl_(std::make_shared<Impl>(data, control, data_dir / "models", std::move(metadata_nodes), std::move(done))) {}
 
 InputFetcher::~InputFetcher() = default;

@@ -1,6 +1,7 @@
 #pragma once
-/// Gets what a batch needs onto this machine: the model's files (once a job, into <data_dir>/models/) and the bytes of the batch's
-/// queries. Called from the control thread; the work is done in the data service's thread; answers come back to the control thread.
+/// Gets what a batch needs onto this machine: the model's files (once a job, into <data_dir>/models/) and the bytes of the
+/// batch's queries. Called from the control thread; the work is done in the data service's thread; answers come back to the
+/// control thread.
 
 #include <filesystem>
 #include <functional>
@@ -26,7 +27,8 @@ class InputFetcher {
  public:
   using Done = std::function<void(const LeaseKey&, Result<FetchedBatch>)>;
   /// `coordinator` is asked where a block lies now when the manifest's hints are all wrong.
-  InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir, std::vector<NodeId> metadata_nodes, Done done);
+  InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir, std::vector<NodeId> metadata_nodes,
+               Done done);
   ~InputFetcher();
 
   void add_job(const JobDescription& description);

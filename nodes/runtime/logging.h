@@ -1,6 +1,6 @@
 #pragma once
-/// The node's log file: one line for each event and note, rotated by size. Lines are buffered and flushed at the end of a loop turn, so
-/// that a busy node does not pay a system call for each line, and at once for warnings.
+/// The node's log file: one line for each event and note, rotated by size. Lines are buffered and flushed at the end of a loop
+/// turn, so that a busy node does not pay a system call for each line, and at once for warnings.
 
 #include <cstdint>
 #include <filesystem>

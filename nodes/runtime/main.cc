@@ -61,7 +61,8 @@ int run(const std::filesystem::path& config_file, std::uint32_t node) {
   auto config = ClusterConfig::load(config_file);
   if (!config) return refuse(config.error());
   const NodeConfig* self = config->node(NodeId{node});
-  if (self == nullptr) return refuse({Errc::not_found, fmt::format("n{} is not in {}; add it there as a [[node]]", node, config_file.string())});
+  if (self == nullptr)
+    return refuse({Errc::not_found, fmt::format("n{} is not in {}; add it there as a [[node]]", node, config_file.string())});
   const auto data_dir = self->data_dir;
   if (Status locked = lock_folder(data_dir); !locked) return refuse(locked.error());
   if (Status opened = open_log(data_dir, self->id, config->tuning.log_file_bytes, config->tuning.log_files); !opened) {
@@ -87,8 +88,9 @@ int run(const std::filesystem::path& config_file, std::uint32_t node) {
 }  // namespace idunno
 
 int main(int argc, char** argv) {
-  CLI::App app{"idunnod - a node of an IDunno cluster: stores blocks, runs batches; the first node of the configuration coordinates.\n"
-               "Usually started by `idunno up` or a service manager."};
+  CLI::App app{
+      "idunnod - a node of an IDunno cluster: stores blocks, runs batches; the first node of the configuration coordinates.\n"
+      "Usually started by `idunno up` or a service manager."};
   std::string config_file;
   std::uint32_t node = 0;
   app.add_option("--config", config_file, "the cluster's configuration, the same file on all machines")->required();

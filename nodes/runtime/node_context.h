@@ -1,5 +1,6 @@
 #pragma once
-/// What the parts of a node's control thread share. Owned by NodeShell; outlives them all. All of it belongs to the control thread.
+/// What the parts of a node's control thread share. Owned by NodeShell; outlives them all. All of it belongs to the control
+/// thread.
 
 #include <functional>
 
@@ -13,15 +14,15 @@ namespace idunno {
 struct NodeContext {
   const ClusterConfig& config;
   const NodeConfig& self;
-  NodeId coordinator;             ///< the only voter so far
+  NodeId coordinator;  ///< the only voter so far
   Incarnation incarnation;
-  std::uint32_t slots;            ///< executors of this node
+  std::uint32_t slots;  ///< executors of this node
   EventLoop& loop;
   RpcClient& client;
   DataService& data;
   const ZapHandler& zap;
-  std::function<void(Event)> tell;            ///< stamps, logs and publishes an event
-  std::function<void(const Error&)> fatal;    ///< the node cannot go on: logs it and ends the process
+  std::function<void(Event)> tell;          ///< stamps, logs and publishes an event
+  std::function<void(const Error&)> fatal;  ///< the node cannot go on: logs it and ends the process
 };
 
 }  // namespace idunno

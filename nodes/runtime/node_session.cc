@@ -49,13 +49,13 @@ void NodeSession::hello() {
   request.data_dir = context_.self.data_dir.string();
   RpcClient::CallOptions options;
   options.timeout = kHelloTimeout;
-  context_.client.call<NodeHello>(context_.coordinator, Service::rpc, request, {}, options,
-                                  [this](const Result<RpcReply<NodeHelloReply>>& answer, NodeId) {
-                                    saying_hello_ = false;
-                                    if (answer) return accepted(answer->header.epoch);
-                                    spdlog::warn("hello to {} failed: {}", to_string(context_.coordinator), answer.error().detail);
-                                    hello_later();
-                                  });
+  context_.client.call<NodeHello>(
+      context_.coordinator, Service::rpc, request, {}, options, [this](const Result<RpcReply<NodeHelloReply>>& answer, NodeId) {
+        saying_hello_ = false;
+        if (answer) return accepted(answer->header.epoch);
+        spdlog::warn("hello to {} failed: {}", to_string(context_.coordinator), answer.error().detail);
+        hello_later();
+      });
 }
 
 void NodeSession::hello_later() {
@@ -126,15 +126,16 @@ void NodeSession::inventory_page(std::vector<HeldBlock> page, BlockId after, boo
   RpcClient::CallOptions options;
   options.timeout = kHelloTimeout;
   const BlockId to = report.to;
-  context_.client.call<Inventory>(context_.coordinator, Service::rpc, report, {}, options,
-                                  [this, page = std::move(page), to, more](const Result<RpcReply<InventoryReply>>& answer, NodeId) {
-                                    if (answer) delete_orphans(answer->body.unknown, page);
-                                    if (answer && more) return report_inventory(to);
-                                    inventory_running_ = false;
-                                    inventory_timer_ = context_.loop.after(kInventoryInterval, [this] {
-                                      if (in_session_ && !inventory_running_) report_inventory({});
-                                    });
-                                  });
+  context_.client.call<Inventory>(
+      context_.coordinator, Service::rpc, report, {}, options,
+      [this, page = std::move(page), to, more](const Result<RpcReply<InventoryReply>>& answer, NodeId) {
+        if (answer) delete_orphans(answer->body.unknown, page);
+        if (answer && more) return report_inventory(to);
+        inventory_running_ = false;
+        inventory_timer_ = context_.loop.after(kInventoryInterval, [this] {
+          if (in_session_ && !inventory_running_) report_inventory({});
+        });
+      });
 }
 
 void NodeSession::delete_orphans(const std::vector<BlockId>& unknown, const std::vector<HeldBlock>& page) {

@@ -1,6 +1,6 @@
 #pragma once
-/// A node's relation to the coordinator: says hello until it is accepted, then sends heartbeats, begins again when the connection or the
-/// coordinator is gone; reports the inventory of the block store; obeys ReplicaTasks. Control thread.
+/// A node's relation to the coordinator: says hello until it is accepted, then sends heartbeats, begins again when the connection
+/// or the coordinator is gone; reports the inventory of the block store; obeys ReplicaTasks. Control thread.
 
 #include <cstdint>
 #include <functional>

@@ -72,14 +72,16 @@ struct NodeShell::Impl {
 NodeShell::NodeShell() : impl_(std::make_unique<Impl>()) {}
 NodeShell::~NodeShell() = default;
 
-Result<std::unique_ptr<NodeShell>> NodeShell::create(ClusterConfig config, NodeId self, const std::filesystem::path& executor_program) {
+Result<std::unique_ptr<NodeShell>> NodeShell::create(ClusterConfig config, NodeId self,
+                                                     const std::filesystem::path& executor_program) {
   std::unique_ptr<NodeShell> shell(new NodeShell());
   Impl& impl = *shell->impl_;
   impl.config = std::move(config);
   impl.self = impl.config.node(self);
   if (impl.self == nullptr) {
-    return Error{Errc::not_found, fmt::format("{} is not in {}; its nodes are n{} to n{}", to_string(self), impl.config.file.string(),
-                                              impl.config.nodes.front().id.value, impl.config.nodes.back().id.value)};
+    return Error{Errc::not_found,
+                 fmt::format("{} is not in {}; its nodes are n{} to n{}", to_string(self), impl.config.file.string(),
+                             impl.config.nodes.front().id.value, impl.config.nodes.back().id.value)};
   }
   auto admitted = AdmittedKeys::load(impl.config.keys_dir / "admitted.toml");
   if (!admitted) return admitted.error();
@@ -125,7 +127,8 @@ Status NodeShell::Impl::open_sockets(const KeyPair& keys, const AddressBook& pee
   return {};
 }
 
-Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peers, const std::filesystem::path& executor_program) {
+Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peers,
+                                    const std::filesystem::path& executor_program) {
   DataService::Options data_options;
   data_options.node = self->id;
   data_options.endpoint = endpoint(*self, Service::data);
@@ -149,7 +152,10 @@ Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peer
   });
   worker = std::make_unique<WorkerShell>(*context, executor_program, [this] { session->lost(); });
   session = std::make_unique<NodeSession>(
-      *context, [this] { return NodeSession::Load{worker->running(), worker->mean_batch_us()}; },
+      *context,
+      [this] {
+        return NodeSession::Load{worker->running(), worker->mean_batch_us()};
+      },
       [this](Epoch epoch) { worker->new_session(epoch); });
   loop.on_turn_end([this] { worker->end_turn(); });
   if (self->id == context->coordinator) {
@@ -166,8 +172,10 @@ Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peer
 void NodeShell::Impl::answer_for_followers() {
   // A node that does not lead names the coordinator; clients follow.
   rpc->on_other([this](const RequestContext& request) {
-    rpc->reply_error(request, {Errc::not_leader, fmt::format("{} does not lead; {} does", to_string(self->id), to_string(context->coordinator))},
-                     context->coordinator);
+    rpc->reply_error(
+        request,
+        {Errc::not_leader, fmt::format("{} does not lead; {} does", to_string(self->id), to_string(context->coordinator))},
+        context->coordinator);
   });
 }
 
@@ -218,8 +226,8 @@ int NodeShell::run() {
     return 1;
   }
   impl.loop.add_fd(impl.signals, [&impl] { impl.on_signal(); });
-  spdlog::info("{} runs: {} slots, ports {} to {}, blocks in {}", to_string(impl.self->id), impl.context->slots, impl.self->base_port,
-               impl.self->base_port + kPortsPerNode - 1, (impl.self->data_dir / "blocks").string());
+  spdlog::info("{} runs: {} slots, ports {} to {}, blocks in {}", to_string(impl.self->id), impl.context->slots,
+               impl.self->base_port, impl.self->base_port + kPortsPerNode - 1, (impl.self->data_dir / "blocks").string());
   impl.session->start();
   impl.loop.run();
   impl.loop.remove_fd(impl.signals);

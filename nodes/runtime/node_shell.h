@@ -1,6 +1,7 @@
 #pragma once
-/// A running node: sockets, threads and parts, put together and run until it is told to stop. The control thread is the caller of `run`:
-/// control messages, job log, scheduling (on the coordinator), worker and executors. Blocks have a thread of their own (data_service.h).
+/// A running node: sockets, threads and parts, put together and run until it is told to stop. The control thread is the caller of
+/// `run`: control messages, job log, scheduling (on the coordinator), worker and executors. Blocks have a thread of their own
+/// (data_service.h).
 
 #include <filesystem>
 #include <memory>
@@ -12,11 +13,12 @@ namespace idunno {
 class NodeShell {
  public:
   /// Everything is bound and restored when this returns; nothing has been sent yet. The data folder must be locked by the caller.
-  [[nodiscard]] static Result<std::unique_ptr<NodeShell>> create(ClusterConfig config, NodeId self, const std::filesystem::path& executor_program);
+  [[nodiscard]] static Result<std::unique_ptr<NodeShell>> create(ClusterConfig config, NodeId self,
+                                                                 const std::filesystem::path& executor_program);
   ~NodeShell();
 
-  /// Until SIGTERM, SIGINT or a failure that the node cannot survive; returns the exit code of the process. SIGHUP reads the admitted keys
-  /// again. All signals must be blocked in the process.
+  /// Until SIGTERM, SIGINT or a failure that the node cannot survive; returns the exit code of the process. SIGHUP reads the
+  /// admitted keys again. All signals must be blocked in the process.
   [[nodiscard]] int run();
 
  private:

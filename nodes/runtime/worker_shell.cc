@@ -42,9 +42,10 @@ WorkerShell::WorkerShell(NodeContext& context, const std::filesystem::path& exec
       queue_(context.slots, context.config.tuning.input_cache_bytes),
       inputs_(context.data, context.loop, context.self.data_dir, all_nodes(context.config),
               [this](const LeaseKey& lease, Result<FetchedBatch> input) { on_input(lease, std::move(input)); }),
-      executors_(context.loop, pool_options(context, executor_program),
-                 [this](std::uint32_t slot, const LeaseKey& lease, Time at) { on_started(slot, lease, at); },
-                 [this](ExecutorPool::Outcome outcome) { on_finished(std::move(outcome)); }),
+      executors_(
+          context.loop, pool_options(context, executor_program),
+          [this](std::uint32_t slot, const LeaseKey& lease, Time at) { on_started(slot, lease, at); },
+          [this](ExecutorPool::Outcome outcome) { on_finished(std::move(outcome)); }),
       session_lost_(std::move(session_lost)) {
   context_.client.on_push<LeaseGrant>(
       [this](NodeId, const Header& header, const LeaseGrant& grant) { on_grant(header.epoch, grant); });
@@ -200,8 +201,10 @@ void WorkerShell::store_rows(const LeaseKey& lease, Payload rows) {
     data.blocks().write(std::move(block), [this, &control, lease](Result<BlockRef> written) {
       control.post([this, lease, written = std::move(written)] {
         WorkerOutput out;
-        if (written) queue_.stored(lease, *written, context_.self.id, monotonic_now(), out);
-        else queue_.store_failed(lease, written.error().detail, out);
+        if (written)
+          queue_.stored(lease, *written, context_.self.id, monotonic_now(), out);
+        else
+          queue_.store_failed(lease, written.error().detail, out);
         obey(std::move(out));
       });
     });

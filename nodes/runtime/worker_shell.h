@@ -1,6 +1,6 @@
 #pragma once
-/// The shell around the pure WorkerQueue: leases in, inputs fetched, executors fed, result blocks written to their replicas, commits
-/// offered to the coordinator. Control thread.
+/// The shell around the pure WorkerQueue: leases in, inputs fetched, executors fed, result blocks written to their replicas,
+/// commits offered to the coordinator. Control thread.
 
 #include <cstdint>
 #include <deque>
@@ -46,8 +46,8 @@ class WorkerShell {
   InputFetcher inputs_;
   ExecutorPool executors_;
   std::function<void()> session_lost_;
-  std::map<LeaseKey, FetchedBatch> fetched_;   ///< bounded by the queue's input limit
-  std::deque<BatchCommit> offers_;             ///< waiting to be sent, in order
+  std::map<LeaseKey, FetchedBatch> fetched_;  ///< bounded by the queue's input limit
+  std::deque<BatchCommit> offers_;            ///< waiting to be sent, in order
   std::uint32_t commits_in_flight_ = 0;
   EventLoop::TimerId stage_timer_ = 0;
   Epoch epoch_;

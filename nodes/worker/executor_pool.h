@@ -47,8 +47,7 @@ class ExecutorPool {
   };
   /// The loop may be long in one turn (it syncs the job log), so what is told carries the time at which it happened.
   using Started = std::function<void(std::uint32_t slot, LeaseKey, Time at)>;
-  ExecutorPool(EventLoop& loop, Options options, Started on_started,
-               std::function<void(Outcome)> on_finished);
+  ExecutorPool(EventLoop& loop, Options options, Started on_started, std::function<void(Outcome)> on_finished);
   ~ExecutorPool();  ///< kills the children
 
   /// Tasks of one slot are computed in order. A child that dies costs the task it was running; those behind it are run by the

@@ -19,7 +19,8 @@ struct CommandResult {
 };
 
 /// Runs a program to its end (killed after `limit`), stdin closed.
-[[nodiscard]] CommandResult run_program(const std::vector<std::string>& arguments, std::chrono::seconds limit = std::chrono::seconds(120));
+[[nodiscard]] CommandResult run_program(const std::vector<std::string>& arguments,
+                                        std::chrono::seconds limit = std::chrono::seconds(120));
 
 /// Folder of the built programs.
 [[nodiscard]] std::filesystem::path bin_dir();
@@ -51,7 +52,8 @@ class TestCluster {
   /// `idunno --dir ... <arguments>`.
   CommandResult idunno(std::vector<std::string> arguments, std::chrono::seconds limit = std::chrono::seconds(120)) const;
   /// The same; the test fails when the exit code is another one.
-  CommandResult expect(int exit_code, std::vector<std::string> arguments, std::chrono::seconds limit = std::chrono::seconds(120)) const;
+  CommandResult expect(int exit_code, std::vector<std::string> arguments,
+                       std::chrono::seconds limit = std::chrono::seconds(120)) const;
   /// Submits and returns the job's id.
   [[nodiscard]] std::string submit(std::vector<std::string> arguments) const;
   [[nodiscard]] nlohmann::json job(const std::string& id) const;
@@ -60,7 +62,7 @@ class TestCluster {
   /// Waits for the end of the job and verifies it; returns its digest.
   [[nodiscard]] std::string finish(const std::string& id, int exit_code = 0) const;
 
-  [[nodiscard]] const std::filesystem::path& dir() const { return dir_; }        ///< of the cluster
+  [[nodiscard]] const std::filesystem::path& dir() const { return dir_; }  ///< of the cluster
   [[nodiscard]] const std::filesystem::path& scratch() const { return temp_.path(); }
   [[nodiscard]] std::string node_log(int node) const;
 

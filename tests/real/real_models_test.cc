@@ -1,5 +1,5 @@
-// Real networks over real data: a five-node cluster gives exactly the rows that a single process looping over cv::dnn gives, before and
-// after two workers are killed. Skipped where the data is absent.
+// Real networks over real data: a five-node cluster gives exactly the rows that a single process looping over cv::dnn gives,
+// before and after two workers are killed. Skipped where the data is absent.
 
 #include <gtest/gtest.h>
 #include <zlib.h>
@@ -83,16 +83,17 @@ class RealModels : public ::testing::Test {
   }
 
   [[nodiscard]] Rows reference(const std::string& model, const std::filesystem::path& inputs, int batch) const {
-    const CommandResult run = run_program({(bin_dir() / "idunno-executor").string(), "run", "--onnx", (data_ / "models" / (model + ".onnx")).string(),
-                                           "--spec", (data_ / "models" / (model + ".toml")).string(), "--batch", std::to_string(batch),
-                                           "--data", inputs.string()},
-                                          std::chrono::seconds(300));
+    const CommandResult run = run_program(
+        {(bin_dir() / "idunno-executor").string(), "run", "--onnx", (data_ / "models" / (model + ".onnx")).string(), "--spec",
+         (data_ / "models" / (model + ".toml")).string(), "--batch", std::to_string(batch), "--data", inputs.string()},
+        std::chrono::seconds(300));
     EXPECT_EQ(run.exit_code, 0) << run.err;
     return parse_rows(run.out);
   }
 
   /// The rows of the job undisturbed, and again with two workers killed on the way: both must be the reference's.
-  Rows compare(const TestCluster& cluster, const std::string& model, const std::string& data, const Rows& wanted, int batch) const {
+  Rows compare(const TestCluster& cluster, const std::string& model, const std::string& data, const Rows& wanted,
+               int batch) const {
     cluster.expect(0, {"model", "add", model, (data_ / "models" / (model + ".onnx")).string()});
     const std::vector<std::string> job{"--model", model, "--data", data, "--batch", std::to_string(batch)};
     const std::string calm = cluster.submit(job);

@@ -17,10 +17,11 @@ class RandomRun {
     for (auto& [id, worker] : sim.workers) nodes.push_back(id);
     crash_chance = random.chance(0.5) ? 0.03 : 0.0;
     loss_chance = random.chance(0.5) ? 0.02 : 0.0;
-    if (loss_chance > 0) sim.loses = [this](NodeId, MessageType type) {
-      const bool heals = type != MessageType::replica_report && type != MessageType::replica_task;
-      return heals && random.chance(loss_chance);
-    };
+    if (loss_chance > 0)
+      sim.loses = [this](NodeId, MessageType type) {
+        const bool heals = type != MessageType::replica_report && type != MessageType::replica_task;
+        return heals && random.chance(loss_chance);
+      };
     sim.fails = [this](const FakeWorker&, const Lease&, BatchFailed& failure) {
       if (!random.chance(crash_chance)) return false;
       const BatchFailure kinds[] = {BatchFailure::executor_died, BatchFailure::input_missing, BatchFailure::not_stored};
@@ -65,7 +66,8 @@ class RandomRun {
       case 5:
         // Up to two suspicions long: it may be suspect, or dead and come back.
         worker.frozen = true;
-        return sim.after(std::chrono::milliseconds(random.below(6000)), [this, victim] { sim.workers.at(victim).frozen = false; });
+        return sim.after(std::chrono::milliseconds(random.below(6000)),
+                         [this, victim] { sim.workers.at(victim).frozen = false; });
       default:
         if (jobs.size() < 8) submit_some();
     }

@@ -1,7 +1,8 @@
 #pragma once
-/// A coordinator and the queues of real workers (nodes/jobs/worker_queue.h) in virtual time: every entry it proposes is committed at
-/// once, messages take a millisecond and stay in order, as on a connection, and an executor "computes" a batch by waiting for the
-/// job's batch time. Workers may be killed, frozen, wiped and started again, messages may be lost. The same seed gives the same run.
+/// A coordinator and the queues of real workers (nodes/jobs/worker_queue.h) in virtual time: every entry it proposes is committed
+/// at once, messages take a millisecond and stay in order, as on a connection, and an executor "computes" a batch by waiting for
+/// the job's batch time. Workers may be killed, frozen, wiped and started again, messages may be lost. The same seed gives the
+/// same run.
 
 #include <gtest/gtest.h>
 
@@ -34,10 +35,10 @@ struct FakeWorker {
   std::uint64_t incarnation = 0;
   std::uint64_t store_id = 0;
   bool session = false;
-  std::unique_ptr<WorkerQueue> queue;              ///< of this life
-  std::vector<Time> slot_free;                     ///< when each executor is through with what it has
-  std::set<JobId> described;                       ///< what the fetcher of inputs knows
-  std::deque<std::function<void()>> inbox;         ///< answers and pushes in the order in which they were sent
+  std::unique_ptr<WorkerQueue> queue;       ///< of this life
+  std::vector<Time> slot_free;              ///< when each executor is through with what it has
+  std::set<JobId> described;                ///< what the fetcher of inputs knows
+  std::deque<std::function<void()>> inbox;  ///< answers and pushes in the order in which they were sent
   std::set<BlockId> blocks;
   std::vector<PlacementNode> placement;
   std::size_t grants = 0;

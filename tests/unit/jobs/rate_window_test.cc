@@ -33,6 +33,18 @@ TEST(RateWindow, ForgetsWhatIsTooOld) {
   EXPECT_EQ(rates.count(0, 1064), 0U);
 }
 
+TEST(RateWindow, CountsABatchForTheTimeInWhichItWasComputed) {
+  RateWindow rates;
+  rates.add(at_ms(5'500), 16, 4'000'000);  // computed from 1.5 to 5.5
+  EXPECT_EQ(rates.count(1005, 1005), 16U);
+  EXPECT_EQ(rates.processed_milli(1001, 1001), 2'000U);
+  for (std::int64_t second = 1002; second <= 1004; ++second) EXPECT_EQ(rates.processed_milli(second, second), 4'000U);
+  EXPECT_EQ(rates.processed_milli(1005, 1005), 2'000U);
+  EXPECT_EQ(rates.processed_milli(1000, 1010), 16'000U);  // nothing lost, nothing twice
+  EXPECT_EQ(rates.longest_us(1005), 4'000'000U);
+  EXPECT_EQ(rates.longest_us(1006), 0U);
+}
+
 TEST(RateWindow, MergesLatenciesOfTheWindow) {
   RateWindow rates;
   rates.add(at_ms(0), 10, 1'000'000);  // outside

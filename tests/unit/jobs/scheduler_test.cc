@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <map>
 
@@ -137,6 +138,25 @@ TEST(Scheduler, SharesByWeightWhateverTheBatchSizes) {
   const auto served = serve(scheduler, 4000);
   const double ratio = static_cast<double>(served.at(JobId{1})) / static_cast<double>(served.at(JobId{2}));
   EXPECT_NEAR(ratio, 3.0, 0.03);
+}
+
+TEST(Scheduler, EachNodeTakesTurnsBetweenLevelJobs) {
+  // One node is much slower: its commits come seldom, so turns over the whole cluster would leave it with either job at random.
+  Scheduler scheduler({});
+  for (std::uint32_t node = 1; node <= 3; ++node) scheduler.add_node(NodeId{node}, 1);
+  for (std::uint64_t job = 1; job <= 2; ++job) scheduler.add_job(job_of(job, 100'000, 10), {}, true, kStart);
+  std::map<NodeId, std::deque<Assignment>> held;
+  std::map<NodeId, std::map<JobId, int>> served;
+  for (int round = 0; round < 300; ++round) {
+    for (const Assignment& given : all_next(scheduler)) held[given.node].push_back(given);
+    for (auto& [node, leases] : held) {
+      if (leases.empty() || (node == NodeId{3} && round % 7 != 0)) continue;
+      ++served[node][leases.front().lease.job];
+      EXPECT_LE(std::abs(served[node][JobId{1}] - served[node][JobId{2}]), 2) << to_string(node) << " in round " << round;
+      ASSERT_TRUE(scheduler.committed(commit_of(leases.front(), 1'000'000)));
+      leases.pop_front();
+    }
+  }
 }
 
 TEST(Scheduler, HigherPriorityGoesFirst) {

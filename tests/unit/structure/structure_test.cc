@@ -1,5 +1,5 @@
-// The architecture's own rules (ARCHITECTURE.md, "The folders"), read from the sources: includes point one way, and pure code touches
-// no clock, thread, random device or unordered container.
+// The architecture's own rules (ARCHITECTURE.md, "The folders"), read from the sources: includes point one way, and pure code
+// touches no clock, thread, random device or unordered container.
 
 #include <gtest/gtest.h>
 
@@ -82,16 +82,17 @@ TEST(Structure, IncludesPointOneWay) {
 
 TEST(Structure, BaseUsesNothingButItself) {
   for (const auto& file : sources("bus/base")) {
-    for (const auto& include : own_includes(file)) EXPECT_TRUE(starts_with(include, "bus/base/")) << file << " includes " << include;
+    for (const auto& include : own_includes(file))
+      EXPECT_TRUE(starts_with(include, "bus/base/")) << file << " includes " << include;
   }
 }
 
 TEST(Structure, PureCodeHasNoClockThreadChanceOrUnorderedContainer) {
   const std::vector<std::regex> banned = {
-      std::regex("_clock::now"), std::regex("monotonic_now"), std::regex("wall_now_ms"),   std::regex("random_device"),
-      std::regex("\\brand\\("),  std::regex("<thread>"),      std::regex("<mutex>"),       std::regex("<atomic>"),
-      std::regex("getenv"),      std::regex("unordered_"),    std::regex("std::shuffle"),  std::regex("_distribution<"),
-      std::regex("bus/clock.h"), std::regex("zmq"),           std::regex("rocksdb"),       std::regex("opencv"),
+      std::regex("_clock::now"), std::regex("monotonic_now"), std::regex("wall_now_ms"),  std::regex("random_device"),
+      std::regex("\\brand\\("),  std::regex("<thread>"),      std::regex("<mutex>"),      std::regex("<atomic>"),
+      std::regex("getenv"),      std::regex("unordered_"),    std::regex("std::shuffle"), std::regex("_distribution<"),
+      std::regex("bus/clock.h"), std::regex("zmq"),           std::regex("rocksdb"),      std::regex("opencv"),
       std::regex("bus/rpc.h"),   std::regex("event_loop"),
   };
   for (const auto& file : pure_sources()) {
@@ -104,8 +105,8 @@ TEST(Structure, PureCodeHasNoClockThreadChanceOrUnorderedContainer) {
 }
 
 TEST(Structure, EveryFolderExplainsItself) {
-  for (const char* folder : {"bus", "storage", "storage/sdfs", "storage/models", "nodes", "nodes/raft", "nodes/jobs", "nodes/worker",
-                             "nodes/runtime", "cli", "cli/models", "tests", "configs"}) {
+  for (const char* folder : {"bus", "storage", "storage/sdfs", "storage/models", "nodes", "nodes/raft", "nodes/jobs",
+                             "nodes/worker", "nodes/runtime", "cli", "cli/models", "tests", "configs"}) {
     EXPECT_TRUE(fs::exists(kRoot / folder / "README.md")) << folder;
   }
 }

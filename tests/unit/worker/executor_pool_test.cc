@@ -119,12 +119,12 @@ TEST_F(ExecutorPoolTest, AKilledChildCostsTheRunningTaskOnly) {
 }
 
 TEST_F(ExecutorPoolTest, AChildThatHangsIsKilledAtTheDeadline) {
-  options_.batch_timeout = milliseconds(300);
+  options_.batch_timeout = milliseconds(3000);
   pool().start(0, task(0, 60'000'000));
   pool().start(0, task(1));
   ASSERT_TRUE(wait_outcomes(2));
   EXPECT_EQ(outcomes_[0].why, BatchFailure::executor_died);
-  EXPECT_NE(outcomes_[0].detail.find("did not answer within 0.3 s"), std::string::npos) << outcomes_[0].detail;
+  EXPECT_NE(outcomes_[0].detail.find("did not answer within 3"), std::string::npos) << outcomes_[0].detail;
   EXPECT_TRUE(outcomes_[1].executed) << outcomes_[1].detail;
 }
 
