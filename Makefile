@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build
 PACKAGES := $(shell sed 's/\#.*//' configs/debian-packages.txt)
 
-.PHONY: all deps demo test check bench fuzz tidy format install clean cluster-test
+.PHONY: all deps demo test check chaos bench fuzz tidy format install clean cluster-test
 
 all: deps-present
 	@cmake --preset release $(if $(wildcard $(BUILD)/build.ninja),>/dev/null,)
@@ -30,8 +30,8 @@ demo: all
 
 # Everything that is tested: unit tests, then clusters of real processes, then real models and data where they are present.
 test: all
-	@ctest --preset release -j $(JOBS) -LE 'cluster|real' --output-on-failure
-	@ctest --preset release -L 'cluster|real' --output-on-failure
+	@ctest --preset release -j $(JOBS) -LE 'cluster|real|chaos|sim' --output-on-failure
+	@ctest --preset release -L 'cluster|real|chaos|sim' --output-on-failure
 
 # Unit tests only, about a minute.
 check: all
@@ -39,6 +39,12 @@ check: all
 
 cluster-test: all
 	@ctest --preset release -L cluster --output-on-failure
+
+# Everything that can be done to real processes, then a random schedule for MINUTES (SEED=n repeats one). Needs root.
+MINUTES ?= 60
+chaos: all
+	@$(BUILD)/bin/chaos_test --gtest_filter='ChaosShort.*:ChaosLong.*'
+	@MINUTES=$(MINUTES) $(BUILD)/bin/chaos_test --gtest_filter='ChaosRandom.*'
 
 bench: all
 	@$(BUILD)/bin/idunno bench infer
@@ -52,6 +58,21 @@ fuzz: deps-present
 	@cmake --preset fuzz >/dev/null && cmake --build --preset fuzz -j $(JOBS) --target decode_fuzz
 	@mkdir -p build-fuzz/corpus && build-fuzz/bin/decode_fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=65536 build-fuzz/corpus
 
+# Simulated clusters, one a seed: `make sim SEEDS=100000`. Stops at the first that breaks a rule, and says how to replay it.
+SEEDS ?= 2000
+FIRST ?= 1
+NODES ?= 3,5,7
+.PHONY: sim mutations
+sim: deps-present
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target idunno_sim
+	@IDUNNO_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null || echo unknown) \
+	$(BUILD)/bin/idunno_sim --seeds $(SEEDS) --first $(FIRST) --nodes $(NODES) --jobs $(JOBS)
+
+# Breaks the safety rules on purpose, one at a time, in a copy of the sources: a test must notice each.
+mutations: deps-present
+	@tests/sim/mutations/run.sh --jobs $(JOBS)
+
 tidy: all
 	@run-clang-tidy -quiet -p $(BUILD) '$(CURDIR)/(bus|storage|nodes|cli)/.*\.cc$$'
 
@@ -62,4 +83,4 @@ install: all
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	@rm -rf $(BUILD) build-dev build-tsan build-fuzz
+	@rm -rf $(BUILD) build-dev build-tsan build-fuzz build-mutations

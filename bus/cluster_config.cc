@@ -50,6 +50,22 @@ void read_tuning(TomlTable& table, Tuning& tuning) {
   table.get_size("log_file_size", tuning.log_file_bytes, 64U << 10U, kGiB);
   get(table, "log_files", tuning.log_files, 1, 1000);
   get(table, "versions_max", tuning.versions_max, 1, 1024);
+  get(table, "log_heartbeat", tuning.log_heartbeat, kMillisecond, 10 * kSecond);
+  get(table, "election_timeout_min", tuning.election_timeout_min, 5 * kMillisecond, 60 * kSecond);
+  get(table, "election_timeout_max", tuning.election_timeout_max, 5 * kMillisecond, 120 * kSecond);
+  get(table, "voter_replace_after", tuning.voter_replace_after, kSecond, 24 * kHour);
+  get(table, "probe_interval", tuning.probe_interval, 10 * kMillisecond, 60 * kSecond);
+  table.get_size("scrub_rate", tuning.scrub_bytes_per_s, 0, 1024 * kGiB);
+  if (tuning.election_timeout_min < 3 * tuning.log_heartbeat) {
+    table.fail(
+        "election_timeout_min",
+        "\"election_timeout_min\" must be at least three times \"log_heartbeat\", or a late heartbeat deposes a coordinator");
+  }
+  if (tuning.election_timeout_max < tuning.election_timeout_min + tuning.log_heartbeat) {
+    table.fail(
+        "election_timeout_max",
+        "\"election_timeout_max\" must exceed \"election_timeout_min\" by \"log_heartbeat\" at least, or candidates collide");
+  }
   if (tuning.dead_after < 2 * tuning.heartbeat_interval) {
     table.fail("dead_after", "\"dead_after\" must be at least twice \"heartbeat_interval\", or one late heartbeat kills a node");
   }
@@ -177,6 +193,11 @@ std::string ClusterConfig::to_toml() const {
   text += fmt::format("batch_timeout = {}\nlease_horizon = {}\n", exact(tuning.batch_timeout), exact(tuning.lease_horizon));
   text += fmt::format("attempts_max = {}\nlog_file_size = {}\n", tuning.attempts_max, exact(tuning.log_file_bytes));
   text += fmt::format("log_files = {}\nversions_max = {}\n", tuning.log_files, tuning.versions_max);
+  text += fmt::format("log_heartbeat = {}\nelection_timeout_min = {}\n", exact(tuning.log_heartbeat),
+                      exact(tuning.election_timeout_min));
+  text += fmt::format("election_timeout_max = {}\nvoter_replace_after = {}\n", exact(tuning.election_timeout_max),
+                      exact(tuning.voter_replace_after));
+  text += fmt::format("probe_interval = {}\nscrub_rate = {}\n", exact(tuning.probe_interval), exact(tuning.scrub_bytes_per_s));
   return text;
 }
 
@@ -202,6 +223,14 @@ Status ClusterConfig::set_tuning(const std::string& assignment) {
 const NodeConfig* ClusterConfig::node(NodeId wanted) const {
   const auto found = std::find_if(nodes.begin(), nodes.end(), [&](const NodeConfig& node) { return node.id == wanted; });
   return found == nodes.end() ? nullptr : &*found;
+}
+
+std::vector<NodeId> ClusterConfig::log_nodes() const {
+  std::vector<NodeId> ids;
+  for (const NodeConfig& node : nodes) {
+    if (ids.size() < kLogNodesInConfigMax) ids.push_back(node.id);
+  }
+  return ids;
 }
 
 std::uint64_t ClusterConfig::cluster_hash() const { return hash64(id); }

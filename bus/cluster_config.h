@@ -38,14 +38,22 @@ struct Tuning {
   std::uint32_t attempts_max = 3;               ///< executor deaths of one batch before its queries become error rows
   std::uint64_t log_file_bytes = 16ULL << 20U;  ///< size at which a node's log file is rotated
   std::uint32_t log_files = 5;
-  std::uint32_t versions_max = 8;  ///< of a file that are kept
+  std::uint32_t versions_max = 8;                                  ///< of a file that are kept
+  Duration log_heartbeat = std::chrono::milliseconds(50);          ///< of the coordinator to the other servers of the job log
+  Duration election_timeout_min = std::chrono::milliseconds(250);  ///< silence after which they look for another, drawn between
+  Duration election_timeout_max = std::chrono::milliseconds(500);
+  Duration voter_replace_after = std::chrono::seconds(30);   ///< a voter dead for so long gives its place to a spare
+  Duration probe_interval = std::chrono::milliseconds(300);  ///< membership: one node is probed each time
+  std::uint64_t scrub_bytes_per_s = 4ULL << 20U;             ///< of blocks read again to find damaged ones; 0 = off
 };
+
+inline constexpr std::size_t kLogNodesInConfigMax = 9;  ///< the first so many nodes keep the job log
 
 struct ClusterConfig {
   std::string id;                  ///< also keeps two clusters apart on the wire
   std::filesystem::path file;      ///< where it was read from
   std::filesystem::path keys_dir;  ///< absolute; admitted.toml and the secrets
-  std::vector<NodeConfig> nodes;   ///< by id; the first is the coordinator (the only voter so far)
+  std::vector<NodeConfig> nodes;   ///< by id; the first ones keep the job log, and any of those may coordinate
   Tuning tuning;
 
   /// Relative paths in the file are relative to the file's folder.
@@ -54,6 +62,8 @@ struct ClusterConfig {
   /// Sets one key of [tuning] from text, "disk_reserve=16M": the same keys, values and limits as in a file.
   [[nodiscard]] Status set_tuning(const std::string& assignment);
   [[nodiscard]] const NodeConfig* node(NodeId id) const;
+  /// Those that keep the job log: voters and spares. In the order of the configuration.
+  [[nodiscard]] std::vector<NodeId> log_nodes() const;
   [[nodiscard]] std::uint64_t cluster_hash() const;
 };
 

@@ -62,6 +62,10 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::replica_report_reply, "replica_report_reply"},
     {MessageType::inventory, "inventory"},
     {MessageType::inventory_reply, "inventory_reply"},
+    {MessageType::damaged_blocks, "damaged_blocks"},
+    {MessageType::damaged_blocks_reply, "damaged_blocks_reply"},
+    {MessageType::transfer_leadership, "transfer_leadership"},
+    {MessageType::transfer_leadership_reply, "transfer_leadership_reply"},
     {MessageType::put_blocks, "put_blocks"},
     {MessageType::put_blocks_reply, "put_blocks_reply"},
     {MessageType::get_blocks, "get_blocks"},
@@ -78,6 +82,12 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::pong, "pong"},
     {MessageType::event_notice, "event_notice"},
     {MessageType::stats_notice, "stats_notice"},
+    {MessageType::swim_probe, "swim_probe"},
+    {MessageType::swim_ack, "swim_ack"},
+    {MessageType::member_list, "member_list"},
+    {MessageType::member_list_reply, "member_list_reply"},
+    {MessageType::member_history, "member_history"},
+    {MessageType::member_history_reply, "member_history_reply"},
 };
 
 const char* known_message_name(std::uint64_t number) {
@@ -247,7 +257,7 @@ const char* name_of(codec::TokenKind kind) {
   return "something else";
 }
 
-constexpr std::size_t kHeaderFields = 7;
+constexpr std::size_t kHeaderFields = 8;
 constexpr std::size_t kCommandFields = 4;
 
 Result<std::shared_ptr<Envelope::Parsed>> parse_owned(ByteView bytes, const codec::Limits& limits) {
@@ -267,7 +277,8 @@ bool read_header(codec::Reader& r, Header& header) {
   const bool ok = (codec::read(r, header.cluster) || r.inside("Header", 1)) && (codec::read(r, type) || r.inside("Header", 2)) &&
                   (codec::read(r, header.request) || r.inside("Header", 3)) &&
                   (codec::read(r, header.epoch) || r.inside("Header", 4)) &&
-                  (codec::read(r, header.deadline_ms) || r.inside("Header", 5));
+                  (codec::read(r, header.deadline_ms) || r.inside("Header", 5)) &&
+                  (codec::read(r, header.flags) || r.inside("Header", 6));
   header.type = static_cast<MessageType>(type);
   return ok;
 }
@@ -427,6 +438,7 @@ void write_header(Writer& w, const Header& header) {
   write(w, header.request);
   write(w, header.epoch);
   w.number(header.deadline_ms);
+  w.number(header.flags);
 }
 
 void write_command_header(Writer& w, const CommandHeader& header) {

@@ -18,7 +18,10 @@
 
 namespace idunno {
 
-/// What stands before every body on the wire: [version, cluster, type, [client, sequence], epoch, deadline_ms, body].
+/// Header::flags. In a request: any log node may answer from its own state, which may be old. In an answer: it did.
+inline constexpr std::uint8_t kFlagStale = 1;
+
+/// What stands before every body on the wire: [version, cluster, type, [client, sequence], epoch, deadline_ms, flags, body].
 struct Header {
   std::uint8_t version = kProtocolVersion;
   std::uint64_t cluster = 0;  ///< xxh3-64 of the cluster's id: a stranger's message is refused by this
@@ -26,6 +29,7 @@ struct Header {
   RequestId request;              ///< the answer carries the request's; {0,0} in pushes
   Epoch epoch;                    ///< of the sender; 0 from clients
   std::uint32_t deadline_ms = 0;  ///< how long the sender waits; 0 = does not say
+  std::uint8_t flags = 0;         ///< kFlag...; unknown ones are ignored
   bool operator==(const Header&) const = default;
 };
 

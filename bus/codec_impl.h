@@ -56,7 +56,9 @@ struct EnumRange<JobAction> : ContiguousEnum<JobAction, JobAction::remove> {};
 template <>
 struct EnumRange<CommitOutcome> : ContiguousEnum<CommitOutcome, CommitOutcome::not_wanted> {};
 template <>
-struct EnumRange<BatchFailure> : ContiguousEnum<BatchFailure, BatchFailure::returned> {};
+struct EnumRange<BatchFailure> : ContiguousEnum<BatchFailure, BatchFailure::trial_passed> {};
+template <>
+struct EnumRange<HeldStage> : ContiguousEnum<HeldStage, HeldStage::finished> {};
 template <>
 struct EnumRange<MessageType> {
   static bool is_known(std::uint64_t number);

@@ -1,5 +1,5 @@
 #pragma once
-/// Inside bus/ only: small files written so that a crash leaves the old content or the new one, never half of it.
+/// Small files written so that a crash leaves the old content or the new one, never half of it.
 
 #include <filesystem>
 #include <string>

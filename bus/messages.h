@@ -15,7 +15,7 @@
 
 namespace idunno {
 
-inline constexpr std::uint8_t kProtocolVersion = 1;
+inline constexpr std::uint8_t kProtocolVersion = 2;
 
 /// What a key may do; each role includes the ones below it, but node and admin do not include each other's own messages.
 enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node = 4 };
@@ -74,6 +74,10 @@ enum class MessageType : std::uint16_t {
   replica_report_reply = 92,
   inventory = 93,
   inventory_reply = 94,
+  damaged_blocks = 95,
+  damaged_blocks_reply = 96,
+  transfer_leadership = 97,
+  transfer_leadership_reply = 98,
   // blocks
   put_blocks = 120,
   put_blocks_reply = 121,
@@ -93,6 +97,13 @@ enum class MessageType : std::uint16_t {
   // PUB stream
   event_notice = 160,
   stats_notice = 161,
+  // membership (bus/swim_messages.h)
+  swim_probe = 170,
+  swim_ack = 171,
+  member_list = 175,
+  member_list_reply = 176,
+  member_history = 177,
+  member_history_reply = 178,
 };
 
 // Bounds that both sides keep. A message over one of them is refused whole.
@@ -103,6 +114,7 @@ inline constexpr std::size_t kBlocksPerRequestMax = 1024;
 inline constexpr std::size_t kListPageMax = 1024;
 inline constexpr std::size_t kLeasesPerGrantMax = 512;
 inline constexpr std::size_t kCommitsPerRequestMax = 1024;
+inline constexpr std::size_t kLeasesInHelloMax = 16384;  ///< what a node holds beyond is dropped by it
 inline constexpr std::size_t kSpecBytesMax = 64U << 10U;
 
 enum class BlockStatus : std::uint8_t { ok = 0, missing = 1, damaged = 2, full = 3, failed = 4 };
@@ -140,10 +152,13 @@ struct StatusReply {
   std::uint64_t log_index = 0;
   std::vector<std::string> alarms;
   std::uint64_t refused_keys = 0;  ///< handshakes with keys that are not admitted, at the answering node
+  std::uint64_t refused_messages = 0;  ///< of another cluster or version, or not allowed, at the answering node
+  std::vector<NodeId> learners;        ///< get the log and do not vote: spares for voters
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.answered_by, s.coordinator, s.standby, s.epoch, s.voters, s.phase, s.nodes, s.under_replicated_blocks,
-                    s.files, s.blocks, s.logical_bytes, s.jobs_running, s.log_index, s.alarms, s.refused_keys);
+                    s.files, s.blocks, s.logical_bytes, s.jobs_running, s.log_index, s.alarms, s.refused_keys,
+                    s.refused_messages, s.learners);
   }
   bool operator==(const StatusReply&) const = default;
 };
@@ -572,9 +587,10 @@ struct JobResultsRequest {
 struct NodeHelloReply {
   static constexpr auto kType = MessageType::node_hello_reply;
   NodeId coordinator;
+  std::vector<LeaseKey> dropped;  ///< of what the node said it holds: not wanted; what does not run yet is forgotten
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.coordinator);
+    return std::tie(s.coordinator, s.dropped);
   }
   bool operator==(const NodeHelloReply&) const = default;
 };
@@ -589,9 +605,10 @@ struct NodeHello {
   std::uint32_t slots = 0;
   std::uint32_t pid = 0;
   std::string data_dir;
+  std::vector<HeldLease> held;  ///< leases of earlier sessions that it goes on with; at most kLeasesInHelloMax
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.node, s.incarnation, s.store_id, s.slots, s.pid, s.data_dir);
+    return std::tie(s.node, s.incarnation, s.store_id, s.slots, s.pid, s.data_dir, s.held);
   }
   bool operator==(const NodeHello&) const = default;
 };
@@ -619,10 +636,11 @@ struct Heartbeat {
   std::uint64_t rss_bytes = 0;
   bool read_only = false;
   std::uint32_t mean_batch_us = 0;  ///< of late, 0 = none yet: the coordinator sizes the credit with it
+  std::vector<RunningBatch> running_batches;  ///< those that its executors compute now, the longest first; at most slots
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.node, s.incarnation, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes,
-                    s.read_only, s.mean_batch_us);
+                    s.read_only, s.mean_batch_us, s.running_batches);
   }
   bool operator==(const Heartbeat&) const = default;
 };
@@ -682,6 +700,7 @@ enum class BatchFailure : std::uint8_t {
   result_too_large = 3,  ///< the rows are over kResultBlockBytesMax: fails the job
   not_stored = 4,        ///< the result could not be written to its replicas: try again
   returned = 5,          ///< not started, given back because the job is paused
+  trial_passed = 6,      ///< a trial run (Lease) ended without killing the executor
 };
 struct BatchFailedReply {
   static constexpr auto kType = MessageType::batch_failed_reply;
@@ -766,6 +785,51 @@ struct Inventory {
     return std::tie(s.node, s.from, s.to, s.blocks);
   }
   bool operator==(const Inventory&) const = default;
+};
+
+/// Copies on a node that are damaged or gone (scrubber, reads): the coordinator forgets them, and repair makes new ones.
+struct DamagedBlocksReply {
+  static constexpr auto kType = MessageType::damaged_blocks_reply;
+  std::uint8_t unused = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.unused);
+  }
+  bool operator==(const DamagedBlocksReply&) const = default;
+};
+struct DamagedBlocks {
+  static constexpr auto kType = MessageType::damaged_blocks;
+  static constexpr Role kRole = Role::node;
+  using Reply = DamagedBlocksReply;
+  NodeId node;
+  std::vector<BlockId> blocks;  ///< at most kBlocksPerRequestMax
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.blocks);
+  }
+  bool operator==(const DamagedBlocks&) const = default;
+};
+
+/// Hands the coordinator's office to another voter: before a machine is taken down.
+struct TransferLeadershipReply {
+  static constexpr auto kType = MessageType::transfer_leadership_reply;
+  NodeId to;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.to);
+  }
+  bool operator==(const TransferLeadershipReply&) const = default;
+};
+struct TransferLeadership {
+  static constexpr auto kType = MessageType::transfer_leadership;
+  static constexpr Role kRole = Role::admin;
+  using Reply = TransferLeadershipReply;
+  NodeId to;  ///< 0 = the standby
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.to);
+  }
+  bool operator==(const TransferLeadership&) const = default;
 };
 
 // ---- data: blocks ---------------------------------------------------------------------------------------------------

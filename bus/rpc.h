@@ -110,7 +110,7 @@ class RpcServer {
     return send(peer, encode_message(header_for({}), body), {});
   }
   /// The same for bodies that are encoded already (bus/codec.h, `encode`).
-  void reply_raw(const RequestContext& context, MessageType type, ByteView body);
+  void reply_raw(const RequestContext& context, MessageType type, ByteView body, std::uint8_t flags = 0);
   [[nodiscard]] Status push_raw(const PeerHandle& peer, MessageType type, ByteView body);
   [[nodiscard]] std::uint64_t refused_messages() const;  ///< undecodable, wrong cluster or version, not allowed
 
@@ -149,6 +149,7 @@ class RpcClient {
     Duration timeout = std::chrono::seconds(5);
     RequestId request;  ///< {0,0}: the client draws a fresh one
     Epoch epoch;
+    std::uint8_t flags = 0;  ///< kFlagStale: an answer from a state that may be old will do
   };
 
   [[nodiscard]] static Result<std::unique_ptr<RpcClient>> create(EventLoop& loop, ZmqContext& context, Options options);
@@ -174,6 +175,23 @@ class RpcClient {
         });
   }
 
+  /// The same for a body that is encoded already; `done` gets the answer as it came, an ErrorReply included.
+  void call_raw(NodeId node, Service service, MessageType type, ByteView body, CallOptions options,
+                std::function<void(Result<Envelope>)> done) {
+    start_call(
+        node, service, options,
+        [&](const Header& header) {
+          Header full = header;
+          full.type = type;
+          return encode_raw_message(full, body);
+        },
+        {},
+        [done = std::move(done)](Result<std::pair<Envelope, Payload>> answer) {
+          if (!answer) return done(answer.error());
+          done(std::move(answer->first));
+        });
+  }
+
   /// Messages that are no answers (leases). One handler for each type.
   template <class Push>
   void on_push(std::function<void(NodeId from, const Header&, Push)> handler) {
@@ -182,7 +200,8 @@ class RpcClient {
       if (body) handler(from, envelope.header, std::move(body).value());
     };
   }
-  /// The connection to a node's service was made or lost (libzmq's socket monitor). Hints, not proofs.
+  /// The connection to a node's service was made or lost (libzmq's socket monitor). Hints, not proofs. Several may be registered
+  /// (before the loop runs).
   void on_connection(std::function<void(NodeId, Service, bool connected)> handler);
   [[nodiscard]] RequestId fresh_request_id();
   [[nodiscard]] const AddressBook& peers() const;

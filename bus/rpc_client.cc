@@ -79,7 +79,7 @@ struct RpcClient::Impl {
   std::size_t in_flight = 0;
   std::map<PeerKey, PeerPtr> peers;
   std::set<EventLoop::TimerId> deferred;  ///< answers to calls that failed at once
-  std::function<void(NodeId, Service, bool)> on_connection;
+  std::vector<std::function<void(NodeId, Service, bool)>> connection_handlers;
 
   explicit Impl(RpcClient& owner) : client(owner) {}
   ~Impl() {
@@ -88,6 +88,10 @@ struct RpcClient::Impl {
       for (auto& [id, call] : peer->calls) loop->cancel(call.timer);
       close(*peer);
     }
+  }
+
+  void on_connection(NodeId node, Service service, bool connected) const {
+    for (const auto& handler : connection_handlers) handler(node, service, connected);
   }
 
   // ---- calls ----
@@ -225,7 +229,7 @@ struct RpcClient::Impl {
     const bool was_connected = peer->connected;
     peers.erase(peer->key);
     close(*peer);
-    if (was_connected && on_connection) on_connection(peer->key.first, peer->key.second, false);
+    if (was_connected) on_connection(peer->key.first, peer->key.second, false);
     fail_calls(*peer, error, [](const Call&) { return true; });
   }
 
@@ -244,7 +248,7 @@ struct RpcClient::Impl {
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         peer->connected = true;
         peer->failure.clear();
-        if (on_connection) on_connection(peer->key.first, peer->key.second, true);
+        on_connection(peer->key.first, peer->key.second, true);
         return flush(peer);
       case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
         // libzmq would try again without a pause for ever.
@@ -273,7 +277,7 @@ struct RpcClient::Impl {
     loop->touch(peer->dealer.raw());  // read outside of its turn: more may wait, and its signal may be taken in
     peer->connected = false;
     peer->connecting_since = monotonic_now();
-    if (on_connection) on_connection(peer->key.first, peer->key.second, false);
+    on_connection(peer->key.first, peer->key.second, false);
     fail_calls(*peer, Error{Errc::unavailable, "the connection to " + peer->name + " was lost"},
                [](const Call& call) { return call.sent; });
   }
@@ -349,6 +353,7 @@ void RpcClient::start_call(NodeId node, Service service, const CallOptions& opti
   header.cluster = impl.options.cluster;
   header.request = options.request ? options.request : fresh_request_id();
   header.epoch = options.epoch;
+  header.flags = options.flags;
   const auto timeout_ms = std::chrono::duration_cast<std::chrono::milliseconds>(options.timeout).count();
   header.deadline_ms = static_cast<std::uint32_t>(std::clamp<std::int64_t>(timeout_ms, 0, 0xFFFFFFFF));
   Bytes frame = encode(header);
@@ -380,7 +385,9 @@ void RpcClient::start_call(NodeId node, Service service, const CallOptions& opti
   }
 }
 
-void RpcClient::on_connection(std::function<void(NodeId, Service, bool)> handler) { impl_->on_connection = std::move(handler); }
+void RpcClient::on_connection(std::function<void(NodeId, Service, bool)> handler) {
+  impl_->connection_handlers.push_back(std::move(handler));
+}
 RequestId RpcClient::fresh_request_id() { return RequestId{impl_->client_id, ++impl_->sequence}; }
 const AddressBook& RpcClient::peers() const { return impl_->options.peers; }
 

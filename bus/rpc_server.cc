@@ -185,8 +185,9 @@ Status RpcServer::send(const PeerHandle& peer, Bytes frame, Payload payload) {
   return impl_->send(peer, std::move(frames));
 }
 
-void RpcServer::reply_raw(const RequestContext& context, MessageType type, ByteView body) {
+void RpcServer::reply_raw(const RequestContext& context, MessageType type, ByteView body, std::uint8_t flags) {
   Header header = header_for(context.header.request);
+  header.flags = flags;
   header.type = type;
   (void)send(context.peer, encode_raw_message(header, body), {});
 }

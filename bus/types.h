@@ -18,6 +18,7 @@ inline constexpr std::uint32_t kBlockBytesMax = 1U << 20U;        ///< of a file
 inline constexpr std::uint32_t kResultBlockBytesMax = 4U << 20U;  ///< of the result of one batch
 inline constexpr std::size_t kReplicasMax = 4;
 inline constexpr std::size_t kPathBytesMax = 1024;
+inline constexpr std::size_t kQuarantinedShownMax = 1024;  ///< of one job, in reports
 
 /// Where one immutable block lies and what it must hash to. `length` 0 with id {0,0}: a batch not committed yet.
 struct BlockRef {
@@ -141,11 +142,13 @@ struct JobReport {
   std::uint64_t duplicate_commits = 0;
   std::uint64_t conflicting_commits = 0;  ///< same batch, different digest: an alarm
   std::uint64_t retried = 0;              ///< leases given again
+  std::uint64_t hedged = 0;               ///< second leases of stragglers
+  std::vector<std::uint64_t> quarantined;  ///< queries that killed executors (index in the job), at most kQuarantinedShownMax
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.done, s.errors, s.batches_done, s.rate_milli_qps, s.rate_all_milli_qps,
                     s.latency, s.window_latency, s.nodes, s.leased, s.submitted_ms, s.first_batch_ms, s.finished_ms,
-                    s.result_path, s.digest, s.duplicate_commits, s.conflicting_commits, s.retried);
+                    s.result_path, s.digest, s.duplicate_commits, s.conflicting_commits, s.retried, s.hedged, s.quarantined);
   }
   bool operator==(const JobReport&) const = default;
 };
@@ -195,6 +198,41 @@ struct NodeReport {
   bool operator==(const NodeReport&) const = default;
 };
 
+/// One lease, by name: a batch of a job, and the attempt.
+struct LeaseKey {
+  JobId job;
+  BatchIndex batch = 0;
+  std::uint32_t attempt = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.batch, s.attempt);
+  }
+  auto operator<=>(const LeaseKey&) const = default;
+};
+
+/// A lease as its worker holds it, told to a coordinator that may not know.
+enum class HeldStage : std::uint8_t { waiting = 0, running = 1, finished = 2 };  ///< finished: its commit is in the outbox
+struct HeldLease {
+  LeaseKey lease;
+  HeldStage stage = HeldStage::waiting;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.lease, s.stage);
+  }
+  bool operator==(const HeldLease&) const = default;
+};
+
+/// A batch in an executor, for the coordinator's eye on stragglers.
+struct RunningBatch {
+  LeaseKey lease;
+  std::uint32_t elapsed_ms = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.lease, s.elapsed_ms);
+  }
+  bool operator==(const RunningBatch&) const = default;
+};
+
 /// The result of one batch as a worker offers it: the block is on the disks of `block.replicas`.
 struct BatchCommit {
   JobId job;
@@ -207,9 +245,11 @@ struct BatchCommit {
   WallMs started_ms = 0;          ///< wall clock of the worker, for people
   std::uint64_t duration_us = 0;  ///< from the start of the batch in its executor to the sending of this commit
   std::uint64_t infer_us = 0;     ///< of that, inside the engine
+  std::vector<std::uint32_t> quarantined;  ///< as in the lease: places in the batch that were not computed
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.batch, s.attempt, s.node, s.block, s.queries, s.errors, s.started_ms, s.duration_us, s.infer_us);
+    return std::tie(s.job, s.batch, s.attempt, s.node, s.block, s.queries, s.errors, s.started_ms, s.duration_us, s.infer_us,
+                    s.quarantined);
   }
   bool operator==(const BatchCommit&) const = default;
 };
@@ -223,9 +263,18 @@ struct Lease {
   std::uint32_t queries = 0;
   std::uint64_t pass = 0;  ///< the job's stride count at the time of the lease; lower starts first at the worker
   std::int32_t priority = 0;
+  /// Places in the batch (0-based, ascending) whose queries kill executors: zeros are computed in their place, and their rows are
+  /// errors (`quarantined`).
+  std::vector<std::uint32_t> quarantined;
+  /// Not empty (from < to): a trial run that looks for such a query. Only the places [from, to) that are not quarantined are
+  /// computed, zeros elsewhere; nothing is stored or committed: it ends in BatchFailed, executor_died or trial_passed.
+  std::uint32_t trial_from = 0;
+  std::uint32_t trial_to = 0;
+  [[nodiscard]] bool is_trial() const { return trial_from < trial_to; }
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.batch, s.attempt, s.first_query, s.queries, s.pass, s.priority);
+    return std::tie(s.job, s.batch, s.attempt, s.first_query, s.queries, s.pass, s.priority, s.quarantined, s.trial_from,
+                    s.trial_to);
   }
   bool operator==(const Lease&) const = default;
 };

@@ -8,8 +8,10 @@
 #include <csignal>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "bus/log_link.h"
 #include "bus/rpc.h"
 #include "bus/security.h"
 #include "bus/zmq_socket.h"
@@ -22,12 +24,23 @@ constexpr std::size_t kRequestBytesMax = 64U << 10U;
 constexpr std::size_t kCurveKeyBytes = 32;
 constexpr std::size_t kCurveFrames = 7;  // version, request id, domain, address, identity, mechanism, public key
 
-using Users = std::map<std::string, std::string>;  // public key in Z85 -> "<role>:<name>"
+struct User {
+  Role role = Role::none;
+  std::string name;
+};
+using Users = std::map<std::string, User>;  // by public key in Z85
 
 Users users_of(const AdmittedKeys& admitted) {
   Users users;
-  for (const AdmittedKey& key : admitted.keys()) users[key.public_key] = to_string(key.role) + ":" + key.name;
+  for (const AdmittedKey& key : admitted.keys()) users[key.public_key] = User{key.role, key.name};
   return users;
+}
+
+/// What a key must be allowed to connect in a ZAP domain; nothing when we have no such domain.
+std::optional<Role> least_role(const std::string& domain) {
+  if (domain == sockets::kZapDomain) return Role::read;  // the server looks at the role of each message
+  if (domain == kLogZapDomain) return Role::node;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -81,17 +94,19 @@ struct ZapHandler::Impl {
     (void)sockets::send(socket.raw(), reply);  // fails only when the context ends
   }
 
-  /// "" when the key is not admitted.
+  /// "<role>:<name>", or "" when the key is not admitted there.
   std::string user_of(const std::vector<std::string>& request) {
-    if (request.size() != kCurveFrames || request[0] != "1.0" || request[2] != sockets::kZapDomain || request[5] != "CURVE" ||
-        request[6].size() != kCurveKeyBytes) {
+    if (request.size() != kCurveFrames || request[0] != "1.0" || request[5] != "CURVE" || request[6].size() != kCurveKeyBytes) {
       return "";
     }
+    const std::optional<Role> least = least_role(request[2]);
+    if (!least) return "";
     std::array<char, 41> z85{};
     zmq_z85_encode(z85.data(), reinterpret_cast<const std::uint8_t*>(request[6].data()), kCurveKeyBytes);
     const std::lock_guard lock(mutex);
     const auto found = users.find(z85.data());
-    return found == users.end() ? "" : found->second;
+    if (found == users.end() || !role_allows(found->second.role, *least)) return "";
+    return to_string(found->second.role) + ":" + found->second.name;
   }
 };
 

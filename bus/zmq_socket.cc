@@ -58,8 +58,8 @@ Result<Socket> make(void* context, int type, const Limits& limits) {
   return socket;
 }
 
-Status make_curve_server(Socket& socket, const KeyPair& keys) {
-  const bool ok = socket.set(ZMQ_ZAP_DOMAIN, std::string(kZapDomain)) && socket.set(kZapEnforceDomainOption, 1) &&
+Status make_curve_server(Socket& socket, const KeyPair& keys, const char* zap_domain) {
+  const bool ok = socket.set(ZMQ_ZAP_DOMAIN, std::string(zap_domain)) && socket.set(kZapEnforceDomainOption, 1) &&
                   socket.set(ZMQ_CURVE_SERVER, 1) && socket.set(ZMQ_CURVE_SECRETKEY, keys.secret_key);
   if (!ok) return last_error("secure a socket with the key of " + keys.name);
   return {};

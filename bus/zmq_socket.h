@@ -17,8 +17,8 @@ namespace idunno::sockets {
 inline constexpr int kControlHighWaterMark = 1000;  ///< messages each way for each peer
 inline constexpr int kDataHighWaterMark = 16;
 inline constexpr int kEventsHighWaterMark = 4000;
-inline constexpr std::size_t kFramesMax = 3;  ///< of a message, the routing id included
-inline constexpr char kZapDomain[] = "idunno";
+inline constexpr std::size_t kFramesMax = 3;    ///< of a message, the routing id included
+inline constexpr char kZapDomain[] = "idunno";  ///< every admitted key; the log's domain is in bus/log_link.h
 inline constexpr char kZapEndpoint[] = "inproc://zeromq.zap.01";
 
 /// Owns a socket; closes it in the destructor. Move only.
@@ -51,7 +51,8 @@ struct Limits {
 
 /// A socket with the common options set.
 [[nodiscard]] Result<Socket> make(void* context, int type, const Limits& limits);
-[[nodiscard]] Status make_curve_server(Socket& socket, const KeyPair& keys);
+/// `zap_domain` decides which keys the ZAP handler admits there.
+[[nodiscard]] Status make_curve_server(Socket& socket, const KeyPair& keys, const char* zap_domain = kZapDomain);
 /// `server_key`: of the peer that the next connect goes to.
 [[nodiscard]] Status make_curve_client(Socket& socket, const KeyPair& keys, const std::string& server_key);
 /// unavailable when the address is in use or not of this machine.

@@ -103,4 +103,20 @@ void App::note(const std::string& line) const {
   std::fputs((printable(line) + "\n").c_str(), stderr);
 }
 
+void App::note_stale() const {
+  if (session_ && session_->metadata().stale_answers() > 0)
+    note("idunno: possibly old: answered by a node that does not lead (--stale)");
+}
+
+void App::mark_stale(Json& output) const {
+  if (!globals.stale) return;
+  output["stale"] = session_ && session_->metadata().stale_answers() > 0;
+  note_stale();
+}
+
+void add_stale_flag(CLI::App& command, App& app) {
+  command.add_flag("--stale", app.globals.stale,
+                   "any node that keeps the job log may answer, without asking the coordinator: possibly old, and marked so");
+}
+
 }  // namespace idunno::cli

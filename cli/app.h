@@ -51,6 +51,7 @@ struct Globals {
   bool yes = false;
   bool quiet = false;
   bool verbose = false;
+  bool stale = false;  ///< --stale of commands that read: any node that keeps the log may answer
 };
 
 /// A connected client of the cluster; everything in one thread.
@@ -134,6 +135,9 @@ struct App {
   void fail(const Error& error, const std::string& doing, const std::string& next = "");
   void usage(const std::string& what, const std::string& next = "");  ///< exit code 2
   void note(const std::string& line) const;                           ///< stderr, unless --quiet
+  /// With --stale: `"stale"` in the output says whether an answer came from a node that does not lead, and stderr too.
+  void mark_stale(Json& output) const;
+  void note_stale() const;
 
  private:
   std::shared_ptr<Session> session_;
@@ -143,8 +147,12 @@ struct App {
 [[nodiscard]] Result<NodeId> parse_node(const std::string& text, const ClusterConfig& config);
 [[nodiscard]] Result<JobId> resolve_job(Session& session, const std::string& text);
 
+/// `--stale`, for a command that only reads.
+void add_stale_flag(CLI::App& command, App& app);
+
 // One function a family.
-void add_cluster_commands(CLI::App& app, App& context);  // up, down, status, node, kill-node, member cli/cluster_commands.cc ...
+void add_cluster_commands(CLI::App& app, App& context);  // up, down, node, kill-node cli/cluster_commands.cc
+void add_status_commands(CLI::App& app, App& context);   // status, member cli/status_commands.cc
 void add_keys_commands(CLI::App& app, App& context);   // keys                                                cli/keys_commands.cc
 void add_fs_commands(CLI::App& app, App& context);     // fs                                                  cli/fs_commands.cc
 void add_model_commands(CLI::App& app, App& context);  // model cli/model_commands.cc

@@ -13,6 +13,23 @@ void add_bench_infer_command(CLI::App& bench, App& app);     // cli/bench_infer.
 void add_bench_dispatch_command(CLI::App& bench, App& app);  // cli/bench_dispatch.cc
 void add_bench_fs_command(CLI::App& bench, App& app);        // cli/bench_fs.cc
 
+void add_bench_failover_command(CLI::App& bench, App& app);  // cli/bench_failover.cc
+
+/// A published architecture with random weights, as files.
+struct BenchModel {
+  std::string name;
+  std::filesystem::path onnx;
+  std::filesystem::path spec;
+  std::string spec_toml;
+};
+[[nodiscard]] Result<BenchModel> make_bench_model(const std::string& name, const std::filesystem::path& folder);
+/// The data set in SDFS: `count` queries, made of the image files of `folder` over and over.
+[[nodiscard]] Status upload_images(Session& session, const std::filesystem::path& folder, std::uint64_t count,
+                                   const std::string& to);
+/// An engine that computes nothing, for `service` a query, and a data set of `queries` lines at `data`.
+[[nodiscard]] Status prepare_nothing(Session& session, const std::string& data, const std::string& model, Duration service,
+                                     std::uint64_t queries);
+
 struct Spread {
   double min = 0;
   double median = 0;

@@ -17,12 +17,13 @@ struct ImageOptions {
 }  // namespace
 
 void add_bench_commands(CLI::App& root, App& app) {
-  CLI::App* bench = root.add_subcommand("bench", "measure: inference, dispatch and storage, in temporary clusters of their own");
+  CLI::App* bench = root.add_subcommand("bench", "measure: inference, dispatch, storage and failover, in temporary clusters of their own");
   bench->require_subcommand(1);
   bench->footer("Example:\n  idunno bench infer --csv infer.csv\n  idunno bench dispatch --workers 1,4,16");
   add_bench_infer_command(*bench, app);
   add_bench_dispatch_command(*bench, app);
   add_bench_fs_command(*bench, app);
+  add_bench_failover_command(*bench, app);
 
   auto options = std::make_shared<ImageOptions>();
   CLI::App* images = bench->add_subcommand("make-images", "write made-up PNG photographs, the same for the same seed");

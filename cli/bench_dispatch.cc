@@ -1,7 +1,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <fstream>
 #include <thread>
 
 #include "bus/clock.h"
@@ -10,7 +9,6 @@
 #include "cli/local_cluster.h"
 #include "cli/model_store.h"
 #include "cli/reports.h"
-#include "storage/models/model_spec.h"
 
 namespace idunno::cli {
 
@@ -30,27 +28,6 @@ struct Options {
   bool one_node = false;
 };
 
-/// An engine that computes nothing, for `service` a query, and a data set of `queries` lines.
-Status prepare(Session& session, const std::string& model, Duration service, std::uint64_t queries) {
-  auto scratch = ScratchFolder::make();
-  if (!scratch) return scratch.error();
-  const auto file = (*scratch)->path() / "lines.csv";
-  {
-    std::ofstream out(file);
-    for (std::uint64_t i = 0; i < queries; ++i) out << i % 10 << ',' << i << '\n';
-    out.flush();
-    if (!out) return Error{Errc::full, "writing " + file.string()};
-  }
-  ModelSpec spec;
-  spec.nothing = true;
-  spec.nothing_us = static_cast<std::uint32_t>(service.count());
-  auto version = add_model(session, model, "", to_toml(spec), "", "bench: computes nothing");
-  if (!version) return version.error();
-  if (auto ready = session.sdfs().refresh_placement(); !ready) return ready;
-  auto put = session.sdfs().put({{file.string(), kData}}, [](const TransferProgress&) {});
-  return put ? Status() : Status(put.error());
-}
-
 SubmitOptions job_of(const std::string& model) {
   SubmitOptions submit;
   submit.model = model;
@@ -66,7 +43,7 @@ Status measure(App& app, unsigned nodes, std::uint32_t slots, std::uint64_t batc
   if (!cluster) return cluster.error();
   Session& session = (*cluster)->session();
   // A first, small job starts the executors: their start is no part of dispatching.
-  if (auto ready = prepare(session, "nothing", Duration::zero(), batches); !ready) return ready;
+  if (auto ready = prepare_nothing(session, kData, "nothing", Duration::zero(), batches); !ready) return ready;
   Globals quiet = app.globals;
   quiet.quiet = true;
   auto warm = submit_job(session, job_of("nothing"));
@@ -155,7 +132,7 @@ Status second_job(App& app, const Options& options) {
   auto cluster = TemporaryCluster::up(wanted, app.globals.timeout);
   if (!cluster) return cluster.error();
   Session& session = (*cluster)->session();
-  if (auto ready = prepare(session, "busy", kService, kQueries); !ready) return ready;
+  if (auto ready = prepare_nothing(session, kData, "busy", kService, kQueries); !ready) return ready;
   auto busy = submit_job(session, job_of("busy"));
   if (!busy) return busy.error();
   const Time deadline = monotonic_now() + app.globals.timeout;

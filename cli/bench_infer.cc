@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <thread>
 
 #include "bus/clock.h"
@@ -11,7 +10,6 @@
 #include "cli/jobs.h"
 #include "cli/local_cluster.h"
 #include "cli/model_store.h"
-#include "cli/models/architectures.h"
 #include "cli/process.h"
 #include "cli/reports.h"
 
@@ -33,33 +31,8 @@ struct Options {
   std::string csv;
 };
 
-struct Model {
-  std::string name;
-  fs::path onnx;
-  fs::path spec;
-  std::string spec_toml;
-};
-
-Status write_file(const fs::path& file, ByteView bytes) {
-  std::ofstream out(file, std::ios::binary | std::ios::trunc);
-  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  out.flush();
-  return out ? Status() : Status(Error{Errc::full, "writing " + file.string()});
-}
-
-Result<Model> make_model(const std::string& name, const fs::path& folder) {
-  auto architecture = models::find_architecture(name);
-  if (!architecture) return architecture.error();
-  auto onnx = models::build_architecture(name, 1);
-  if (!onnx) return onnx.error();
-  Model model{name, folder / (name + ".onnx"), folder / (name + ".toml"), to_toml(models::architecture_spec(*architecture))};
-  if (auto written = write_file(model.onnx, *onnx); !written) return written.error();
-  if (auto written = write_file(model.spec, model.spec_toml); !written) return written.error();
-  return model;
-}
-
 /// One `cv::dnn` loop a core, all at the same time: images a second together.
-Result<double> bare_rate(const Model& model, const fs::path& images, const Options& options, unsigned cores, double seconds) {
+Result<double> bare_rate(const BenchModel& model, const fs::path& images, const Options& options, unsigned cores, double seconds) {
   auto executor = program_beside_us("idunno-executor");
   if (!executor) return executor.error();
   const std::vector<std::string> command{
@@ -76,26 +49,6 @@ Result<double> bare_rate(const Model& model, const fs::path& images, const Optio
     sum += result["images_per_s"].get<double>();
   }
   return sum;
-}
-
-/// The data set in SDFS: `count` queries, made of the files of `folder` over and over.
-Status upload(Session& session, const fs::path& folder, std::uint64_t count, const std::string& to) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string ending = it->path().extension().string();
-    if (ending == ".png" || ending == ".jpg" || ending == ".jpeg") files.push_back(it->path());
-  }
-  if (error || files.empty()) return Error{Errc::not_found, fmt::format("no .png or .jpg images in {}", folder.string())};
-  std::sort(files.begin(), files.end());
-  std::vector<SdfsClient::PutItem> items;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const fs::path& file = files[i % files.size()];
-    items.push_back({file.string(), fmt::format("{}/{:06}{}", to, i, file.extension().string())});
-  }
-  if (auto ready = session.sdfs().refresh_placement(); !ready) return ready;
-  auto put = session.sdfs().put(items, [](const TransferProgress&) {});
-  return put ? Status() : Status(put.error());
 }
 
 struct ClusterRate {
@@ -146,7 +99,7 @@ Result<ClusterRate> cluster_rate(Session& session, const std::string& model, con
   }
 }
 
-Result<unsigned> add_rows(App& app, const Options& options, Session& session, const Model& model, const fs::path& images,
+Result<unsigned> add_rows(App& app, const Options& options, Session& session, const BenchModel& model, const fs::path& images,
                           unsigned cores, BenchTable& table) {
   // Also warms the page cache, so that neither side pays for that.
   auto probe = bare_rate(model, images, options, cores, std::min(options.seconds, 3.0));
@@ -155,7 +108,7 @@ Result<unsigned> add_rows(App& app, const Options& options, Session& session, co
   const auto count = std::max<std::uint64_t>(static_cast<std::uint64_t>(*probe * options.seconds) / wave + 4, 8) * wave;
   const std::string data = "/bench/" + model.name;
   app.note(fmt::format("{}: {} images, {} rounds of bare and cluster in turn", model.name, count, options.rounds));
-  if (auto put = upload(session, images, count, data); !put) return put.error();
+  if (auto put = upload_images(session, images, count, data); !put) return put.error();
   auto version = add_model(session, model.name, model.onnx.string(), model.spec_toml, "", "bench, random weights");
   if (!version) return version.error();
   std::vector<double> bare;
@@ -194,9 +147,9 @@ void bench_infer(App& app, const Options& options) {
   const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
   auto scratch = ScratchFolder::make();
   if (!scratch) return app.fail(scratch.error(), kDoing);
-  std::vector<Model> models;
+  std::vector<BenchModel> models;
   for (const std::string& name : split_commas(options.models)) {
-    auto model = make_model(name, (*scratch)->path());
+    auto model = make_bench_model(name, (*scratch)->path());
     if (!model) return app.fail(model.error(), kDoing);
     models.push_back(std::move(model).value());
   }
@@ -225,7 +178,7 @@ void bench_infer(App& app, const Options& options) {
                                              {"ratio_median", "median", true},
                                              {"ratio_max", "max", true},
                                              {"wanted", "WANTED", true}});
-  for (const Model& model : models) {
+  for (const BenchModel& model : models) {
     auto added = add_rows(app, options, (*cluster)->session(), model, images, slots, table);
     if (!added) return app.fail(added.error(), fmt::format("{} {}", kDoing, model.name));
   }

@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr char kNoStandby[] = "none: this version has one voter, so no failover";
 constexpr Duration kStopGrace = std::chrono::seconds(10);
 
 /// `up`, `down` and `node start` work on --dir; a --config elsewhere must not silently mean another cluster.
@@ -165,58 +164,9 @@ void down(App& app, bool purge) {
   app.note(fmt::format("{} removed", cluster->folder().string()));
 }
 
-// ---- status, members, nodes -----------------------------------------------------------------------------------------
-
-std::string status_text(const StatusReply& status) {
-  std::string out;
-  const auto line = [&](const char* name, const std::string& value) { out += fmt::format("{:<12} {}\n", name, value); };
-  unsigned alive = 0;
-  for (const NodeReport& node : status.nodes) alive += node.state == NodeState::alive ? 1 : 0;
-  std::string health = healthy(status) ? "healthy" : "NOT HEALTHY";
-  if (colours()) health = (healthy(status) ? "\x1b[32m" : "\x1b[31m") + health + "\x1b[0m";
-  line("health", fmt::format("{}, {} of {} nodes alive", health, alive, status.nodes.size()));
-  line("coordinator", status.coordinator ? to_string(status.coordinator) : "none");
-  line("standby", status.standby ? to_string(status.standby) : kNoStandby);
-  line("epoch", fmt::format("{}, log index {}", status.epoch.value, status.log_index));
-  line("phase", status.phase);
-  line("jobs", fmt::format("{} running", status.jobs_running));
-  line("sdfs", fmt::format("{} files, {} blocks, {}; {} under-replicated", status.files, status.blocks,
-                           format_size(status.logical_bytes), status.under_replicated_blocks));
-  if (status.refused_keys > 0)
-    line("refused", fmt::format("{} connections with keys that are not admitted", status.refused_keys));
-  for (const std::string& alarm : status.alarms) line("ALARM", alarm);
-  return out + "\n";
-}
+// ---- nodes ----------------------------------------------------------------------------------------------------------
 
 Result<StatusReply> ask_status(Session& session) { return session.metadata().call_and_wait(StatusRequest{}); }
-
-void status(App& app) {
-  Session* session = app.session();
-  if (session == nullptr) return;
-  auto reply = ask_status(*session);
-  if (!reply) return app.fail(reply.error(), "status");
-  if (app.globals.format == Format::json || app.globals.format == Format::jsonl) {
-    return print_object(app.globals, "idunno.status.v1", status_json(*reply));
-  }
-  if (app.globals.format == Format::table) std::fputs(status_text(*reply).c_str(), stdout);
-  nodes_listing(*reply, "idunno.status.v1").print(app.globals);
-}
-
-void member_list(App& app) {
-  Session* session = app.session();
-  if (session == nullptr) return;
-  auto reply = ask_status(*session);
-  if (!reply) return app.fail(reply.error(), "member list");
-  Listing listing(
-      "idunno.members.v1", "members",
-      {{"id", "NODE"}, {"state", "STATE"}, {"since", "SINCE"}, {"incarnation", "INCARNATION", true}, {"address", "ADDRESS"}});
-  for (const NodeReport& node : reply->nodes) {
-    const Json json = node_json(node, *reply);
-    listing.add({{json["id"], ""}, {json["state"], ""}, {json["since"], ""}, {json["incarnation"], ""}, {json["address"], ""}});
-  }
-  listing.extra["from"] = to_string(reply->answered_by);
-  listing.print(app.globals);
-}
 
 void node_list(App& app) {
   Session* session = app.session();
@@ -268,6 +218,38 @@ void node_start(App& app, const std::vector<std::string>& names) {
   listing.print(app.globals);
 }
 
+/// The coordinator's office goes to another voter, without a gap worth speaking of.
+void node_lead(App& app, const std::string& name) {
+  Session* session = app.session();
+  if (session == nullptr) return;
+  auto id = parse_node(name, session->config());
+  if (!id) return app.fail(id.error(), "node lead");
+  auto reply = session->metadata().call_and_wait(TransferLeadership{*id});
+  if (!reply) return app.fail(reply.error(), "node lead " + to_string(*id));
+  print_object(app.globals, "idunno.node_lead.v1", Json{{"coordinator", to_string(reply->to)}});
+}
+
+/// Before a machine is taken down. What it computes it finishes or others take over when it is stopped (SIGTERM says good-bye).
+void node_drain(App& app, const std::string& name) {
+  Session* session = app.session();
+  if (session == nullptr) return;
+  auto id = parse_node(name, session->config());
+  if (!id) return app.fail(id.error(), "node drain");
+  const std::string doing = "node drain " + to_string(*id);
+  auto status = ask_status(*session);
+  if (!status) return app.fail(status.error(), doing);
+  NodeId coordinator = status->coordinator;
+  if (coordinator == *id) {
+    auto reply = session->metadata().call_and_wait(TransferLeadership{});
+    if (!reply) return app.fail(reply.error(), doing);
+    coordinator = reply->to;
+  }
+  print_object(app.globals, "idunno.node_drain.v1", Json{{"node", to_string(*id)}, {"coordinator", to_string(coordinator)}});
+  app.note(
+      fmt::format("{} does not lead; `idunno kill-node {} --signal TERM` on a local cluster, or systemctl stop there, ends it",
+                  to_string(*id), id->value));
+}
+
 }  // namespace
 
 void add_cluster_commands(CLI::App& root, App& app) {
@@ -298,17 +280,6 @@ void add_cluster_commands(CLI::App& root, App& app) {
   down_command->callback([&app, purge] { down(app, *purge); });
   down_command->footer("Example:\n  idunno down --purge -y");
 
-  CLI::App* status_command = root.add_subcommand("status", "health, coordinator, nodes, jobs, storage");
-  status_command->callback([&app] { status(app); });
-  status_command->footer("Example:\n  idunno status --json | jq .healthy");
-
-  CLI::App* member = root.add_subcommand("member", "membership: who is alive, suspected, dead, and since when");
-  member->require_subcommand(1);
-  CLI::App* list = member->add_subcommand("list", "all members as the coordinator sees them");
-  list->callback([&app] { member_list(app); });
-  list->footer("Example:\n  idunno member list");
-  member->footer("Example:\n  idunno member list");
-
   CLI::App* node = root.add_subcommand("node", "the machines of the cluster");
   node->require_subcommand(1);
   node->footer("Example:\n  idunno node list\n  idunno node start 3");
@@ -325,6 +296,17 @@ void add_cluster_commands(CLI::App& root, App& app) {
   start->add_option("node", *names, "n3 or 3")->required()->type_name("N...");
   start->callback([&app, names] { node_start(app, *names); });
   start->footer("Example:\n  idunno node start 3");
+
+  auto leader = std::make_shared<std::string>();
+  CLI::App* lead = node->add_subcommand("lead", "make a node the coordinator: it must be a voter that is up to date");
+  lead->add_option("node", *leader, "n3 or 3")->required()->type_name("N");
+  lead->callback([&app, leader] { node_lead(app, *leader); });
+  lead->footer("Example:\n  idunno node lead n2");
+  auto drained = std::make_shared<std::string>();
+  CLI::App* drain = node->add_subcommand("drain", "before a machine is taken down: another node leads, if this one did");
+  drain->add_option("node", *drained, "n3 or 3")->required()->type_name("N");
+  drain->callback([&app, drained] { node_drain(app, *drained); });
+  drain->footer("Example:\n  idunno node drain n1");
 
   add_kill_node_command(root, app);
 }

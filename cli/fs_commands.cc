@@ -44,12 +44,14 @@ void add_transfers(CLI::App* fs, App& app) {
   made->add_option("local", get->local, "file or folder here (default: this folder)")->type_name("LOCAL");
   made->add_flag("-r,--recursive", get->recursive, "a folder, with everything below it");
   add_version(made, get->version);
+  add_stale_flag(*made, app);
   made->callback([&app, get] { fs_get(app, *get); });
 
   auto cat = std::make_shared<CatOptions>();
   made = command(fs, "cat", "write files to standard output", "idunno fs cat /data/labels.txt | head");
   made->add_option("path", cat->paths, "files in SDFS")->required()->type_name("/PATH...");
   add_version(made, cat->version);
+  add_stale_flag(*made, app);
   made->callback([&app, cat] { fs_cat(app, *cat); });
 }
 
@@ -58,6 +60,7 @@ void add_file_commands(CLI::App* fs, App& app) {
   CLI::App* made = command(fs, "ls", "what lies in a folder, and which nodes hold it", "idunno fs ls -R /data");
   made->add_option("path", ls->path, "folder or file (default /)")->type_name("/PATH");
   made->add_flag("-R,-r,--recursive", ls->recursive, "everything below");
+  add_stale_flag(*made, app);
   made->callback([&app, ls] { fs_ls(app, *ls); });
 
   auto rm = std::make_shared<RmOptions>();
@@ -70,12 +73,14 @@ void add_file_commands(CLI::App* fs, App& app) {
   made = command(fs, "stat", "size, version, time, blocks and copies of a file", "idunno fs stat /data/photo.jpg --json");
   made->add_option("path", stat->path, "file or folder in SDFS")->required()->type_name("/PATH");
   add_version(made, stat->version);
+  add_stale_flag(*made, app);
   made->callback([&app, stat] { fs_stat(app, *stat); });
 
   auto locate = std::make_shared<OneFileOptions>();
   made = command(fs, "locate", "which nodes hold which block of a file", "idunno fs locate /data/photo.jpg");
   made->add_option("path", locate->path, "file in SDFS")->required()->type_name("/PATH");
   add_version(made, locate->version);
+  add_stale_flag(*made, app);
   made->callback([&app, locate] { fs_locate(app, *locate); });
 
   auto versions = std::make_shared<OneFileOptions>();
@@ -89,6 +94,7 @@ void add_cluster_wide(CLI::App* fs, App& app) {
   auto node = std::make_shared<std::string>();
   CLI::App* made = command(fs, "store", "the files that have blocks on one node", "idunno fs store n3");
   made->add_option("node", *node, "n3 or 3")->required()->type_name("N");
+  add_stale_flag(*made, app);
   made->callback([&app, node] { fs_store(app, *node); });
 
   made = command(fs, "df", "space on each node and in total", "idunno fs df");
@@ -109,6 +115,14 @@ void add_cluster_wide(CLI::App* fs, App& app) {
           "blocks nobody refers to count when they are older (default 10m); younger ones may belong to a put in progress")
       ->type_name("TIME");
   made->callback([&app, fsck] { fs_fsck(app, *fsck); });
+
+  auto scrub = std::make_shared<FsckOptions>();
+  scrub->repair = true;
+  scrub->scrub = true;
+  made = command(fs, "scrub", "read every copy of every block now, mend what is bad, and tell what was mended",
+                 "idunno fs scrub\n  idunno fs scrub /data --json");
+  made->add_option("path", scrub->path, "only what lies here (default: everything)")->type_name("/PATH");
+  made->callback([&app, scrub] { fs_fsck(app, *scrub); });
 }
 
 }  // namespace

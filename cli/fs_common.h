@@ -64,6 +64,7 @@ struct OneFileOptions {
 struct FsckOptions {
   std::string path = "/";
   bool repair = false;
+  bool scrub = false;  ///< `fs scrub`: repair, and tell of each problem whether it is mended
   Duration orphan_age = std::chrono::minutes(10);
 };
 
@@ -77,6 +78,6 @@ void fs_versions(App& app, const OneFileOptions& options);
 void fs_store(App& app, const std::string& node);
 void fs_df(App& app);
 void fs_rm(App& app, const RmOptions& options);
-void fs_fsck(App& app, const FsckOptions& options);  // cli/fs_fsck.cc
+void fs_fsck(App& app, const FsckOptions& options);  // fsck and scrub: cli/fs_fsck.cc
 
 }  // namespace idunno::cli

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bus/clock.h"
 #include "bus/units.h"
 #include "cli/fs_check.h"
@@ -33,74 +35,99 @@ Counts count(const CheckReport& report) {
   return counts;
 }
 
-Listing problem_listing() {
-  return Listing("idunno.fs_fsck.v1", "problems",
-                 {{"problem", "PROBLEM"},
-                  {"node", "NODE"},
-                  {"version", "VERSION", true},
-                  {"block", "BLOCK", true},
-                  {"id", "ID"},
-                  {"path", "PATH"}});
-}
+struct Problem {
+  std::size_t block = 0;  ///< in CheckReport::blocks
+  std::string what;
+  NodeId node;  ///< 0 = of the block as a whole
+  bool operator==(const Problem&) const = default;
+};
 
-void add_problems(Listing& listing, const CheckReport& report) {
-  const auto add = [&listing](const CheckedBlock& block, const char* problem, const Json& node) {
-    listing.add({{problem, ""},
-                 {node, ""},
-                 {block.place.version, ""},
-                 {block.place.index, ""},
-                 {to_string(block.place.block.id), ""},
-                 {block.place.path, ""}});
-  };
-  for (const CheckedBlock& block : report.blocks) {
-    for (const NodeId node : block.damaged) add(block, "damaged", to_string(node));
-    for (const NodeId node : block.missing) add(block, "missing", to_string(node));
+std::vector<Problem> problems_of(const CheckReport& report) {
+  std::vector<Problem> problems;
+  for (std::size_t i = 0; i < report.blocks.size(); ++i) {
+    const CheckedBlock& block = report.blocks[i];
+    for (const NodeId node : block.damaged) problems.push_back({i, "damaged", node});
+    for (const NodeId node : block.missing) problems.push_back({i, "missing", node});
     if (block.good.empty())
-      add(block, "lost", nullptr);
+      problems.push_back({i, "lost", {}});
     else if (block.good.size() < report.wanted)
-      add(block, "under_replicated", nullptr);
+      problems.push_back({i, "under_replicated", {}});
   }
+  return problems;
 }
 
-}  // namespace
-
-void fs_fsck(App& app, const FsckOptions& options) {
-  const auto path = clean_path(options.path);
-  if (!path) return app.fail(path.error(), "fsck");
-  Session* session = app.session();
-  if (session == nullptr) return;
-  const Time begin = monotonic_now();
-  auto report = find_blocks(*session, *path);
-  if (!report) return app.fail(report.error(), "fsck " + *path);
-  std::uint64_t copies = 0;
-  for (const CheckedBlock& block : report->blocks) copies += block.place.block.replicas.size();
-  {
-    ProgressBar bar(app.globals, "fsck", "copies", copies);
-    check_copies(*session, *report, [&bar](std::uint64_t done) { bar.update(done); });
-    bar.finish();
+/// `left`: what is still wrong after a repair; null when none was made.
+Listing problem_listing(const FsckOptions& options, const CheckReport& report, const std::vector<Problem>& found,
+                        const std::vector<Problem>* left, const std::vector<Orphan>& orphans) {
+  Listing listing(options.scrub ? "idunno.fs_scrub.v1" : "idunno.fs_fsck.v1", "problems",
+                  {{"problem", "PROBLEM"},
+                   {"node", "NODE"},
+                   {"version", "VERSION", true},
+                   {"block", "BLOCK", true},
+                   {"id", "ID"},
+                   {"path", "PATH"},
+                   {"mended", options.repair ? "MENDED" : ""}});
+  for (const Problem& problem : found) {
+    const BlockPlace& place = report.blocks[problem.block].place;
+    Listing::Cell mended{nullptr, "-"};
+    if (left != nullptr) {
+      const bool done = std::find(left->begin(), left->end(), problem) == left->end();
+      mended = {done, done ? "yes" : "no"};
+    }
+    listing.add({{problem.what, ""},
+                 {problem.node ? Json(to_string(problem.node)) : Json(nullptr), ""},
+                 {place.version, ""},
+                 {place.index, ""},
+                 {to_string(place.block.id), ""},
+                 {place.path, ""},
+                 mended});
   }
-  std::vector<Orphan> orphans;
-  if (*path == "/") orphans = find_orphans(*session, *report, options.orphan_age);
-
-  const Counts found = count(*report);
-  Listing listing = problem_listing();
-  add_problems(listing, *report);
   for (const Orphan& orphan : orphans) {
     listing.add({{"orphan", ""},
                  {to_string(orphan.node), ""},
                  {nullptr, "-"},
                  {nullptr, "-"},
                  {to_string(orphan.block.id), ""},
+                 {nullptr, "-"},
                  {nullptr, "-"}});
   }
+  return listing;
+}
+
+}  // namespace
+
+void fs_fsck(App& app, const FsckOptions& options) {
+  const std::string command = options.scrub ? "scrub" : options.repair ? "fsck --repair" : "fsck";
+  const auto path = clean_path(options.path);
+  if (!path) return app.fail(path.error(), command);
+  Session* session = app.session();
+  if (session == nullptr) return;
+  const Time begin = monotonic_now();
+  auto report = find_blocks(*session, *path);
+  if (!report) return app.fail(report.error(), command + " " + *path);
+  std::uint64_t copies = 0;
+  for (const CheckedBlock& block : report->blocks) copies += block.place.block.replicas.size();
+  {
+    ProgressBar bar(app.globals, options.scrub ? "scrub" : "fsck", "copies", copies);
+    check_copies(*session, *report, [&bar](std::uint64_t done) { bar.update(done); });
+    bar.finish();
+  }
+  std::vector<Orphan> orphans;
+  if (*path == "/" && !options.scrub) orphans = find_orphans(*session, *report, options.orphan_age);
+
+  const Counts found = count(*report);
+  const std::vector<Problem> problems = problems_of(*report);
+  std::vector<Problem> problems_left;
   std::uint64_t repaired = 0;
   Counts left = found;
   if (options.repair) {
     auto made = repair_blocks(*session, *report);
-    if (!made) return app.fail(made.error(), "fsck --repair " + *path);
+    if (!made) return app.fail(made.error(), command + " " + *path);
     repaired = *made;
     left = count(*report);
+    problems_left = problems_of(*report);
   }
+  Listing listing = problem_listing(options, *report, problems, options.repair ? &problems_left : nullptr, orphans);
   Json& extra = listing.extra;
   extra["file_versions"] = report->files;
   extra["blocks"] = report->blocks.size();

@@ -117,6 +117,7 @@ void fs_ls(App& app, const LsOptions& options) {
   }
   listing.extra["total_files"] = found->files.size();
   listing.extra["total_bytes"] = bytes;
+  app.mark_stale(listing.extra);
   listing.footer = fmt::format("{} files, {} folders, {}", found->files.size(), found->folders.size(), format_size(bytes));
   listing.print(app.globals);
 }
@@ -131,7 +132,9 @@ void fs_stat(App& app, const OneFileOptions& options) {
   if (!there->is_folder) {
     const auto file = session->sdfs().stat(*path, options.version);
     if (!file) return app.fail(file.error(), "stat " + *path);
-    return print_object(app.globals, "idunno.fs_stat.v1", file_json(*file));
+    Json json = file_json(*file);
+    app.mark_stale(json);
+    return print_object(app.globals, "idunno.fs_stat.v1", json);
   }
   const auto files = session->sdfs().list_all(*path, false);
   if (!files) return app.fail(files.error(), "stat " + *path);
@@ -142,6 +145,7 @@ void fs_stat(App& app, const OneFileOptions& options) {
   json["type"] = "folder";
   json["files"] = files->size();
   json["size_bytes"] = bytes;
+  app.mark_stale(json);
   print_object(app.globals, "idunno.fs_stat.v1", json);
 }
 
@@ -173,6 +177,7 @@ void fs_locate(App& app, const OneFileOptions& options) {
   }
   listing.extra["path"] = file->path;
   listing.extra["version"] = file->version;
+  app.mark_stale(listing.extra);
   listing.print(app.globals);
 }
 
@@ -219,6 +224,7 @@ void fs_store(App& app, const std::string& node) {
   } while (!request.after.empty());
   listing.extra["node"] = to_string(*id);
   listing.extra["total_bytes"] = bytes;
+  app.mark_stale(listing.extra);
   listing.footer = fmt::format("{} file versions, {} on {}", files, format_size(bytes), to_string(*id));
   listing.print(app.globals);
 }

@@ -216,8 +216,10 @@ void fs_get(App& app, const GetOptions& options) {
     for (const auto& item : *items) {
       listing.add({{item.file.path, ""}, {item.local_path, ""}, {item.file.version, ""}, {item.file.size, ""}});
     }
+    if (app.globals.stale) listing.extra["stale"] = session->metadata().stale_answers() > 0;
     listing.print(app.globals);
   }
+  app.note_stale();
   app.note(amount(items->size(), bytes, monotonic_now() - begin));
 }
 
@@ -233,6 +235,7 @@ void fs_cat(App& app, const CatOptions& options) {
     });
     if (!status) return app.fail(status.error(), "cat " + *path);
   }
+  app.note_stale();
   if (std::fflush(stdout) != 0)
     app.fail(Error{Errc::internal, fmt::format("writing to standard output: {}", std::strerror(errno))}, "cat");
 }

@@ -22,6 +22,7 @@ struct SubmitOptions {
   std::string id;    ///< "" = a new job each time
   std::int32_t priority = 0;
   std::uint32_t top = 0;
+  std::uint32_t repeat = 1;  ///< times the whole data set: benchmarks need jobs that last
 };
 /// Thousandths of what --weight and --rate take; invalid says what would be right. "none" is no limit: 0.
 [[nodiscard]] Result<std::uint32_t> parse_weight(const std::string& text);

@@ -4,13 +4,15 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 
 #include "bus/base/random.h"
 #include "bus/clock.h"
+#include "bus/units.h"
+#include "cli/cluster_watch.h"
 #include "cli/local_cluster.h"
 #include "cli/process.h"
-#include "cli/reports.h"
 
 namespace idunno::cli {
 
@@ -30,19 +32,13 @@ struct Options {
   std::string signal = "KILL";
   unsigned random = 0;
   bool coordinator = false;
+  bool standby = false;
   bool wait = false;
 };
 
-/// What happened to one node, as far as it could be measured.
-struct Observed {
-  NodeId node;
-  pid_t pid = 0;
-  std::size_t processes = 0;
-  WallMs killed_at = 0;
-  bool had_leases = false;
-  std::optional<Duration> detected;
-  std::optional<Duration> reassigned;
-};
+constexpr char kDoing[] = "kill-node";
+constexpr Duration kStatusLimit = std::chrono::seconds(5);
+constexpr Duration kEndOfProcesses = std::chrono::seconds(10);
 
 std::uint64_t seed() {
   std::uint64_t value = 0;
@@ -50,20 +46,36 @@ std::uint64_t seed() {
   return value;
 }
 
-Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& options) {
-  const ClusterConfig& config = cluster.config();
-  const NodeId coordinator = config.nodes.front().id;  // the only voter
+/// Who leads and who is next. Nothing when the command needs to know neither.
+Result<StatusReply> ask_roles(App& app, const Options& options) {
+  if (!options.coordinator && !options.standby && options.random == 0 && !options.wait) return StatusReply{};
+  Session* session = app.session();
+  if (session == nullptr) return Error{Errc::cancelled, ""};
+  MetadataClient::CallOptions call;
+  call.timeout = std::min(app.globals.timeout, kStatusLimit);
+  auto status = session->metadata().call_and_wait(StatusRequest{}, call);
+  if (!status && !options.coordinator && !options.standby && !options.wait) {
+    app.note("idunno kill-node: no coordinator answers, so any node may be the one");
+    return StatusReply{};
+  }
+  return status;
+}
+
+Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& options, const StatusReply& roles) {
   std::vector<NodeId> chosen;
   for (const std::string& name : options.nodes) {
-    auto id = parse_node(name, config);
+    auto id = parse_node(name, cluster.config());
     if (!id) return id.error();
     chosen.push_back(*id);
   }
-  if (options.coordinator) chosen.push_back(coordinator);
+  if (options.coordinator) chosen.push_back(roles.coordinator);
+  if (options.standby && !roles.standby)
+    return Error{Errc::not_found, "--standby: there is none; a cluster of one or two nodes has no failover"};
+  if (options.standby) chosen.push_back(roles.standby);
   if (options.random > 0) {
     std::vector<NodeId> others;
     for (const auto& [node, pid] : cluster.running()) {
-      if (node != coordinator && std::find(chosen.begin(), chosen.end(), node) == chosen.end()) others.push_back(node);
+      if (node != roles.coordinator && std::find(chosen.begin(), chosen.end(), node) == chosen.end()) others.push_back(node);
     }
     if (others.size() < options.random) {
       return Error{Errc::conflict,
@@ -75,7 +87,8 @@ Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& o
   }
   std::sort(chosen.begin(), chosen.end());
   chosen.erase(std::unique(chosen.begin(), chosen.end()), chosen.end());
-  if (chosen.empty()) return Error{Errc::invalid, "name the nodes (idunno kill-node n3), or say --random K or --coordinator"};
+  if (chosen.empty())
+    return Error{Errc::invalid, "name the nodes (idunno kill-node n3), or say --random K, --coordinator or --standby"};
   for (const NodeId node : chosen) {
     if (cluster.pid(node) == 0) {
       return Error{Errc::conflict, fmt::format("{} does not run; `idunno node start {}` starts it", to_string(node), node.value)};
@@ -84,63 +97,17 @@ Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& o
   return chosen;
 }
 
-/// Batches leased again so far, over all jobs.
-std::uint64_t retried_so_far(Session& session) {
-  auto reports = session.metadata().call_and_wait(JobReportsRequest{});
-  std::uint64_t sum = 0;
-  if (reports) {
-    for (const JobReport& job : reports->jobs) sum += job.retried;
-  }
-  return sum;
-}
-
-/// Looks at the coordinator's view until every node is known dead and its leases are with others, or time is up.
-void observe(App& app, Session& session, std::vector<Observed>& all, std::uint64_t retried_before, Time killed) {
-  static constexpr Duration kLook = std::chrono::milliseconds(5);
-  const Time deadline = killed + app.globals.timeout;
-  bool again = false;
-  while (monotonic_now() < deadline) {
-    auto status = session.metadata().call_and_wait(StatusRequest{});
-    const Time now = monotonic_now();
-    if (!status) return;
-    bool complete = true;
-    again = again || retried_so_far(session) > retried_before;
-    for (Observed& seen : all) {
-      const auto report =
-          std::find_if(status->nodes.begin(), status->nodes.end(), [&](const NodeReport& n) { return n.id == seen.node; });
-      if (report == status->nodes.end()) continue;
-      if (!seen.detected && report->state == NodeState::dead) seen.detected = now - killed;
-      if (seen.had_leases && !seen.reassigned && seen.detected && report->leased == 0 && again) seen.reassigned = now - killed;
-      complete = complete && seen.detected && (seen.reassigned || !seen.had_leases);
-    }
-    if (complete) return;
-    (void)session.loop().run_until([] { return false; }, now + kLook);
-  }
-}
-
 Json ms_or_null(const std::optional<Duration>& duration) {
   if (!duration) return nullptr;
   return static_cast<double>(duration->count()) / 1000.0;
 }
 
-Json observed_json(const Observed& seen, const Json& repeated) {
-  Json out = Json::object();
-  out["node"] = to_string(seen.node);
-  out["killed_at"] = rfc3339(seen.killed_at);
-  out["detected_ms"] = ms_or_null(seen.detected);
-  out["reassigned_ms"] = ms_or_null(seen.reassigned);
-  // Not measured by this version: they need the rate before and after in small steps, and the end of the jobs.
-  for (const char* name : {"normal_ms", "lost_queries"}) out[name] = nullptr;
-  out["repeated_batches"] = repeated;
-  for (const char* name : {"dip_pct", "dip_ms"}) out[name] = nullptr;
-  return out;
-}
-
-void print_rows(const App& app, const std::string& schema, const std::vector<Json>& rows) {
-  if (rows.size() == 1) return print_object(app.globals, schema, rows.front());
+void print_rows(const App& app, const std::vector<Json>& rows) {
+  static constexpr char kSchema[] = "idunno.kill_node.v1";
+  if (rows.size() == 1) return print_object(app.globals, kSchema, rows.front());
   std::vector<Column> columns;
   for (const auto& [name, value] : rows.front().items()) columns.push_back({name, name, value.is_number()});
-  Listing listing(schema, "nodes", columns);
+  Listing listing(kSchema, "nodes", columns);
   for (const Json& row : rows) {
     std::vector<Listing::Cell> cells;
     for (const auto& [name, value] : row.items()) cells.push_back({value, ""});
@@ -149,67 +116,105 @@ void print_rows(const App& app, const std::string& schema, const std::vector<Jso
   listing.print(app.globals);
 }
 
+/// cli.md `kill-node --wait`: one row a node. What is of the whole cluster (rates, dip) stands in every row.
+std::vector<Json> measured_rows(ClusterWatch& watch, const std::vector<NodeId>& nodes, bool coordinator_too, const Json& lost) {
+  const bool rates = !watch.jobs().empty();
+  const Timeline::Dip dip = rates ? watch.dip() : Timeline::Dip{};
+  const auto only = [](bool known, Json value) { return known ? std::move(value) : Json(nullptr); };
+  std::vector<Json> rows;
+  for (const NodeId node : nodes) {
+    const Timeline& timeline = watch.timeline();
+    Json row = Json::object();
+    row["node"] = to_string(node);
+    row["killed_at"] = rfc3339(watch.killed_at());
+    row["detected_ms"] = ms_or_null(timeline.detected(node));
+    row["reassigned_ms"] = ms_or_null(rates ? timeline.reassigned(node) : std::nullopt);
+    row["normal_ms"] = ms_or_null(watch.normal());
+    row["lost_queries"] = lost;
+    row["repeated_batches"] = timeline.repeated_batches();
+    row["dip_pct"] = only(rates, std::round(dip.depth_pct * 10) / 10);
+    row["dip_ms"] = only(rates, static_cast<double>(dip.length.count()) / 1000.0);
+    if (coordinator_too) {
+      row["new_coordinator"] = watch.new_coordinator() ? Json(to_string(watch.new_coordinator())) : Json(nullptr);
+      row["new_epoch"] = only(static_cast<bool>(watch.new_coordinator()), watch.new_epoch().value);
+      row["takeover_ms"] = ms_or_null(watch.takeover());
+    }
+    row["longest_gap_ms"] = only(rates, static_cast<double>(dip.longest_gap.count()) / 1000.0);
+    row["steady_ms"] = ms_or_null(watch.steady());
+    row["lost_notices"] = timeline.lost_notices();
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// Sends the signals; which processes got them.
+Result<std::map<NodeId, std::vector<pid_t>>> send(const LocalCluster& cluster, const std::vector<NodeId>& nodes, int number,
+                                                  bool wait_for_end, const std::function<void()>& at_once) {
+  auto signalled = cluster.signal_together(nodes, number, at_once);
+  if (!signalled) return signalled;
+  if (wait_for_end) {
+    std::vector<pid_t> gone;
+    for (const auto& [node, pids] : *signalled) gone.insert(gone.end(), pids.begin(), pids.end());
+    (void)wait_gone(gone, kEndOfProcesses);
+  }
+  return signalled;
+}
+
+void kill_and_measure(App& app, const LocalCluster& cluster, const std::vector<NodeId>& nodes, int number) {
+  Session* session = app.session();
+  if (session == nullptr) return;
+  auto watch = ClusterWatch::start(*session);
+  if (!watch) return app.fail(watch.error(), kDoing);
+  ClusterWatch& w = **watch;
+  if (!w.jobs().empty()) app.note(fmt::format("measuring the rates before for {}", format_duration(w.window())));
+  w.measure_before();
+  const bool coordinator_too = std::find(nodes.begin(), nodes.end(), w.coordinator()) != nodes.end();
+  const Status sent = w.kill({nodes.begin(), nodes.end()}, [&](const std::function<void()>& at_once) -> Status {
+    // The processes' end is not waited for: what is measured goes on meanwhile.
+    auto signalled = send(cluster, nodes, number, false, at_once);
+    return signalled ? Status() : Status(signalled.error());
+  });
+  if (!sent) return app.fail(sent.error(), kDoing);
+  ClusterWatch::Wanted wanted;
+  wanted.takeover = coordinator_too;
+  const bool complete = w.wait(wanted, app.globals.timeout);
+  auto lost = w.lost_queries();
+  print_rows(app, measured_rows(w, nodes, coordinator_too, lost ? Json(*lost) : Json(nullptr)));
+  if (!lost) return app.fail(lost.error(), kDoing);
+  if (!w.jobs().empty() && !w.normal())
+    app.note(w.steady() ? "the rates are what the slots that are left can give, which is less than before (normal_ms is null)"
+                        : "the rates were not within 10 % of before again in time (normal_ms is null)");
+  if (complete) return;
+  app.fail(Error{Errc::timeout, coordinator_too && !w.takeover()
+                                    ? "no new coordinator was seen in time"
+                                    : "not everything was detected, leased again and back to normal in time"},
+           kDoing, "--timeout waits longer");
+}
+
 void kill_nodes(App& app, const Options& options) {
-  static constexpr char kDoing[] = "kill-node";
   const int number = signal_by_name(options.signal);
   auto cluster = LocalCluster::open(app.globals.config);
   if (!cluster) return app.fail(cluster.error(), kDoing);
-  auto chosen = choose(*cluster, options);
+  auto roles = ask_roles(app, options);
+  if (!roles) {
+    if (roles.error().code != Errc::cancelled) app.fail(roles.error(), kDoing);
+    return;
+  }
+  auto chosen = choose(*cluster, options, *roles);
   if (!chosen) return app.fail(chosen.error(), kDoing);
-  const bool coordinator_too = chosen->front() == cluster->config().nodes.front().id;
-  const bool watch = options.wait && (number == SIGKILL || number == SIGSTOP || number == SIGTERM);
-
-  Session* session = nullptr;
-  std::uint64_t retried_before = 0;
-  std::vector<Observed> all;
-  for (const NodeId node : *chosen) all.push_back(Observed{node, cluster->pid(node), 0, 0, false, {}, {}});
-  if (watch && !coordinator_too) {
-    session = app.session();
-    if (session == nullptr) return;
-    retried_before = retried_so_far(*session);
-    auto before = session->metadata().call_and_wait(StatusRequest{});
-    if (!before) return app.fail(before.error(), kDoing);
-    for (Observed& seen : all) {
-      for (const NodeReport& report : before->nodes)
-        seen.had_leases = seen.had_leases || (report.id == seen.node && report.leased > 0);
-    }
-  }
-  const Time killed = monotonic_now();
-  std::vector<pid_t> gone;
-  for (Observed& seen : all) {
-    seen.killed_at = wall_now_ms();
-    auto signalled = cluster->signal(seen.node, number);
-    if (!signalled) return app.fail(signalled.error(), kDoing);
-    seen.processes = signalled->size();
-    gone.insert(gone.end(), signalled->begin(), signalled->end());
-  }
-  static constexpr Duration kEndOf = std::chrono::seconds(10);
-  if (number == SIGKILL || (number == SIGTERM && options.wait)) (void)wait_gone(gone, kEndOf);
-  if (coordinator_too) {
-    app.note(fmt::format("{} is the coordinator, and this version has one voter: jobs wait until `idunno node start {}`",
-                         to_string(chosen->front()), chosen->front().value));
-  }
+  if (options.wait && number != SIGCONT) return kill_and_measure(app, *cluster, *chosen, number);
+  WallMs killed_at = 0;
+  auto signalled = send(*cluster, *chosen, number, number == SIGKILL, [&killed_at] { killed_at = wall_now_ms(); });
+  if (!signalled) return app.fail(signalled.error(), kDoing);
   std::vector<Json> rows;
-  if (!options.wait) {
-    for (const Observed& seen : all) {
-      rows.push_back(Json{{"node", to_string(seen.node)},
-                          {"pid", seen.pid},
-                          {"signal", options.signal},
-                          {"processes", seen.processes},
-                          {"killed_at", rfc3339(seen.killed_at)}});
-    }
-    return print_rows(app, "idunno.kill_node.v1", rows);
+  for (const auto& [node, pids] : *signalled) {
+    rows.push_back(Json{{"node", to_string(node)},
+                        {"pid", pids.empty() ? 0 : pids.front()},
+                        {"signal", options.signal},
+                        {"processes", pids.size()},
+                        {"killed_at", rfc3339(killed_at)}});
   }
-  Json repeated = nullptr;
-  if (session != nullptr) {
-    observe(app, *session, all, retried_before, killed);
-    repeated = retried_so_far(*session) - retried_before;
-  }
-  for (const Observed& seen : all) rows.push_back(observed_json(seen, repeated));
-  print_rows(app, "idunno.kill_node.v1", rows);
-  const bool undetected = std::any_of(all.begin(), all.end(), [](const Observed& seen) { return !seen.detected; });
-  if (session != nullptr && undetected)
-    app.fail(Error{Errc::timeout, "the coordinator did not call every one dead in time"}, kDoing);
+  print_rows(app, rows);
 }
 
 }  // namespace
@@ -225,13 +230,16 @@ void add_kill_node_command(CLI::App& root, App& app) {
       ->check([](const std::string& name) {
         return signal_by_name(name) != 0 ? std::string() : "must be KILL, STOP, CONT or TERM, not '" + name + "'";
       });
-  command->add_option("--random", options->random, "K nodes by chance, never the coordinator")
+  command->add_option("--random", options->random, "K nodes by chance, never the coordinator; with --coordinator: K others")
       ->check(CLI::Range(1U, kLocalNodesMax))
       ->type_name("K");
-  command->add_flag("--coordinator", options->coordinator, "the coordinator");
-  command->add_flag("--wait", options->wait, "wait until the cluster has noticed, and tell how long it took");
+  command->add_flag("--coordinator", options->coordinator, "the one that leads now");
+  command->add_flag("--standby", options->standby, "the one that leads next");
+  command->add_flag(
+      "--wait", options->wait,
+      "measure the running jobs' rates, kill, wait until the cluster has recovered, and tell how long each step took");
   command->callback([&app, options] { kill_nodes(app, *options); });
-  command->footer("Example:\n  idunno kill-node n3 --wait --json\n  idunno kill-node --random 2");
+  command->footer("Example:\n  idunno kill-node n3 --wait --json\n  idunno kill-node --coordinator --random 2 --wait");
 }
 
 }  // namespace idunno::cli

@@ -221,21 +221,42 @@ Result<pid_t> LocalCluster::start(NodeId node) const {
                         found->data_dir / "idunnod.out");
 }
 
-Result<std::vector<pid_t>> LocalCluster::signal(NodeId node, int number) const {
-  const pid_t at = pid(node);
-  if (at == 0)
-    return Error{Errc::conflict, fmt::format("{} does not run; `idunno node start {}` starts it", to_string(node), node.value)};
-  std::vector<pid_t> signalled{at};
-  const std::vector<pid_t> executors = children_of(at, kExecutorProgram);
-  if (kill(at, number) != 0) {
-    return Error{Errc::forbidden, fmt::format("signalling {} (pid {}): {}", to_string(node), at, std::strerror(errno))};
+Result<std::map<NodeId, std::vector<pid_t>>> LocalCluster::signal_together(const std::vector<NodeId>& nodes, int number,
+                                                                           const std::function<void()>& at_once) const {
+  std::vector<std::pair<NodeId, pid_t>> daemons;
+  std::vector<std::pair<NodeId, pid_t>> executors;
+  for (const NodeId node : nodes) {
+    const pid_t at = pid(node);
+    if (at == 0)
+      return Error{Errc::conflict, fmt::format("{} does not run; `idunno node start {}` starts it", to_string(node), node.value)};
+    daemons.emplace_back(node, at);
+    // A node that is asked to end ends its executors itself.
+    if (number == SIGTERM) continue;
+    for (const pid_t executor : children_of(at, kExecutorProgram)) executors.emplace_back(node, executor);
   }
-  // A node that is asked to end ends its executors itself.
-  if (number == SIGTERM) return signalled;
-  for (const pid_t executor : executors) {
-    if (kill(executor, number) == 0) signalled.push_back(executor);
+  std::map<NodeId, std::vector<pid_t>> signalled;
+  std::pair<NodeId, int> refused;
+  if (at_once) at_once();
+  for (const auto& [node, at] : daemons) {
+    if (kill(at, number) != 0) {
+      refused = {node, errno};
+    } else {
+      signalled[node].push_back(at);
+    }
+  }
+  for (const auto& [node, at] : executors) {
+    if (kill(at, number) == 0) signalled[node].push_back(at);
+  }
+  if (refused.first) {
+    return Error{Errc::forbidden, fmt::format("signalling {}: {}", to_string(refused.first), std::strerror(refused.second))};
   }
   return signalled;
+}
+
+Result<std::vector<pid_t>> LocalCluster::signal(NodeId node, int number) const {
+  auto signalled = signal_together({node}, number);
+  if (!signalled) return signalled.error();
+  return std::move((*signalled)[node]);
 }
 
 Result<unsigned> LocalCluster::stop(Duration grace) const {

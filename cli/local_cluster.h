@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -42,6 +43,9 @@ class LocalCluster {
   [[nodiscard]] Result<pid_t> start(NodeId node) const;
   /// The node and its executors get the signal; which processes did.
   [[nodiscard]] Result<std::vector<pid_t>> signal(NodeId node, int number) const;
+  /// The same for several nodes in one moment: all processes are found first, then `at_once` is called, then all get the signal.
+  [[nodiscard]] Result<std::map<NodeId, std::vector<pid_t>>> signal_together(const std::vector<NodeId>& nodes, int number,
+                                                                             const std::function<void()>& at_once = {}) const;
   /// SIGTERM, and SIGKILL for what is there after `grace`. Number of nodes stopped.
   [[nodiscard]] Result<unsigned> stop(Duration grace) const;
   /// Removes data, keys and configuration, and the folder when nothing else is in it. Only after stop.

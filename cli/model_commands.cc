@@ -74,6 +74,7 @@ void add_model_commands(CLI::App& root, App& app) {
   auto all = std::make_shared<bool>(false);
   CLI::App* list = model->add_subcommand("list", "models of the cluster, newest version each");
   list->add_flag("--all", *all, "all versions");
+  add_stale_flag(*list, app);
   list->footer("Example:\n  idunno model list");
   list->callback([&app, all] { model_list(app, *all); });
 

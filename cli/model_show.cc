@@ -48,6 +48,7 @@ void model_list(App& app, bool all_versions) {
                  {model.origin, printable(model.origin)},
                  {model.onnx_path, ""}});
   }
+  app.mark_stale(listing.extra);
   listing.print(app.globals);
 }
 

@@ -11,57 +11,7 @@
 
 namespace idunno::cli {
 
-std::string to_string(JobState state) {
-  switch (state) {
-    case JobState::queued:
-      return "queued";
-    case JobState::running:
-      return "running";
-    case JobState::paused:
-      return "paused";
-    case JobState::done:
-      return "done";
-    case JobState::failed:
-      return "failed";
-    case JobState::stopped:
-      return "stopped";
-  }
-  return "unknown";
-}
-
-std::string to_string(NodeState state) {
-  switch (state) {
-    case NodeState::alive:
-      return "alive";
-    case NodeState::suspect:
-      return "suspect";
-    case NodeState::dead:
-      return "dead";
-    case NodeState::left:
-      return "left";
-    case NodeState::unknown:
-      return "unknown";
-  }
-  return "unknown";
-}
-
-std::string to_string(ItemKind kind) {
-  switch (kind) {
-    case ItemKind::image:
-      return "image";
-    case ItemKind::pixels:
-      return "pixels";
-    case ItemKind::numbers:
-      return "numbers";
-    case ItemKind::nothing:
-      return "nothing";
-  }
-  return "unknown";
-}
-
 double from_milli(std::uint64_t milli) { return static_cast<double>(milli) / 1000.0; }
-
-bool is_over(JobState state) { return state == JobState::done || state == JobState::failed || state == JobState::stopped; }
 
 double eta_seconds(const JobReport& job) {
   if (is_over(job.state) || job.done >= job.spec.queries) return 0;
@@ -154,9 +104,9 @@ Json job_detail_json(const JobReport& job) {
   out["batches_leased"] = job.leased;
   out["duplicate_commits"] = job.duplicate_commits;
   out["conflicting_commits"] = job.conflicting_commits;
-  out["hedged"] = 0;
+  out["hedged"] = job.hedged;
   out["retried"] = job.retried;
-  out["quarantined"] = Json::array();
+  out["quarantined"] = job.quarantined;
   out["model_version"] = job.spec.model_version;
   out["data_path"] = job.spec.data_path;
   out["manifest_path"] = job.spec.manifest_path;
@@ -186,6 +136,7 @@ Json node_json(const NodeReport& node, const StatusReply& status) {
   if (node.id == status.coordinator) roles.push_back("coordinator");
   if (status.standby && node.id == status.standby) roles.push_back("standby");
   if (std::find(status.voters.begin(), status.voters.end(), node.id) != status.voters.end()) roles.push_back("voter");
+  if (std::find(status.learners.begin(), status.learners.end(), node.id) != status.learners.end()) roles.push_back("learner");
   roles.push_back("worker");
   Json out = Json::object();
   out["id"] = to_string(node.id);
@@ -221,6 +172,7 @@ Json status_json(const StatusReply& status) {
   out["standby"] = name_or_null(status.standby);
   out["epoch"] = status.epoch.value;
   out["voters"] = node_names(status.voters);
+  out["learners"] = node_names(status.learners);
   out["phase"] = status.phase;
   out["nodes"] = Json::array();
   for (const NodeReport& node : status.nodes) out["nodes"].push_back(node_json(node, status));
@@ -232,6 +184,7 @@ Json status_json(const StatusReply& status) {
   out["log_index"] = status.log_index;
   out["alarms"] = status.alarms;
   out["refused_keys"] = status.refused_keys;
+  out["refused_messages"] = status.refused_messages;
   out["answered_by"] = name_or_null(status.answered_by);
   return out;
 }

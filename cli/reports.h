@@ -4,19 +4,15 @@
 #include <string>
 
 #include "bus/messages.h"
+#include "bus/names.h"
 #include "cli/app.h"
 
 namespace idunno::cli {
 
-[[nodiscard]] std::string to_string(JobState state);
-[[nodiscard]] std::string to_string(NodeState state);
-[[nodiscard]] std::string to_string(ItemKind kind);
 /// Thousandths as a number: 1500 -> 1.5.
 [[nodiscard]] double from_milli(std::uint64_t milli);
 /// Seconds to the end of a job at its present rate; negative when it can not be told.
 [[nodiscard]] double eta_seconds(const JobReport& job);
-/// done, failed or stopped.
-[[nodiscard]] bool is_over(JobState state);
 /// Of `--wait` and `job wait`: done 0 (8 with error rows), failed 6, stopped 7.
 [[nodiscard]] ExitCode exit_code_of(const JobReport& job);
 

@@ -129,6 +129,7 @@ void build_tree(CLI::App& root, App& app) {
     if (app.globals.config.empty()) app.globals.config = app.globals.dir / "cluster.toml";
   });
   add_cluster_commands(root, app);
+  add_status_commands(root, app);
   add_fs_commands(root, app);
   add_model_commands(root, app);
   add_submit_command(root, app);

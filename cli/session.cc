@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "bus/clock.h"
+#include "bus/cluster_client.h"
 #include "cli/app.h"
 
 namespace idunno::cli {
@@ -81,23 +82,15 @@ Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   auto keys = load_keys(globals, impl.config, impl.admitted);
   if (!keys) return keys.error();
   impl.keys = std::move(keys).value();
-  auto book = address_book(impl.config, impl.admitted);
-  if (!book) return book.error();
-
   auto zmq = ZmqContext::create();
   if (!zmq) return zmq.error();
   impl.zmq = std::move(zmq).value();
-  RpcClient::Options options;
-  options.keys = impl.keys;
-  options.cluster = impl.config.cluster_hash();
-  options.peers = std::move(book).value();
-  auto rpc = RpcClient::create(impl.loop, *impl.zmq, std::move(options));
+  auto rpc = make_cluster_client(impl.loop, *impl.zmq, impl.config, impl.admitted, impl.keys);
   if (!rpc) return rpc.error();
   impl.rpc = std::move(rpc).value();
 
-  std::vector<NodeId> nodes;
-  for (const NodeConfig& node : impl.config.nodes) nodes.push_back(node.id);
-  impl.metadata = std::make_unique<MetadataClient>(impl.loop, *impl.rpc, std::move(nodes), globals.timeout);
+  impl.metadata = std::make_unique<MetadataClient>(impl.loop, *impl.rpc, impl.config.log_nodes(), globals.timeout);
+  impl.metadata->set_stale_reads(globals.stale);
   impl.blocks = std::make_unique<BlockClient>(impl.loop, *impl.rpc, BlockClient::Options{});
   impl.ids = std::make_unique<BlockIdSource>(random_writer());
   impl.sdfs = std::make_unique<SdfsClient>(*impl.metadata, *impl.blocks, *impl.ids);

@@ -116,6 +116,8 @@ Result<JobId> submit_job(Session& session, const SubmitOptions& options) {
 
   auto index = index_dataset(session.sdfs(), spec.data_path);
   if (!index) return index.error();
+  const std::vector<DatasetItem> once = index->items;
+  for (std::uint32_t i = 1; i < options.repeat; ++i) index->items.insert(index->items.end(), once.begin(), once.end());
   std::vector<Bytes> pieces = build_manifest(*index, spec.items_per_chunk);
   spec.item_kind = index->kind;
   spec.item_shape = index->item_shape;

@@ -43,6 +43,10 @@ class BlockStore {
   /// The bytes, verified against `key`; errors not_found and damaged.
   [[nodiscard]] virtual Result<Payload> get(const BlockKey& key) = 0;
 
+  /// Reads a block and checks it against the length and hash that were stored with it: for those who have no key to expect.
+  /// Errors not_found and damaged.
+  [[nodiscard]] virtual Status verify(BlockId id) = 0;
+
   /// Unknown ids are no error.
   [[nodiscard]] virtual Status remove(const std::vector<BlockId>& ids) = 0;
 

@@ -34,6 +34,15 @@ class MemoryBlockStore final : public BlockStore {
     return bytes;
   }
 
+  Status verify(BlockId id) override {
+    const std::lock_guard lock(mutex_);
+    const auto found = blocks_.find(id);
+    if (found == blocks_.end()) return Error{Errc::not_found, fmt::format("block {} is not in this store", to_string(id))};
+    const Held& held = found->second;
+    if (held.bytes.size() == held.key.length && hash128(held.bytes.view()) == held.key.hash) return {};
+    return Error{Errc::damaged, fmt::format("block {} does not match its checksum in memory", to_string(id))};
+  }
+
   Status remove(const std::vector<BlockId>& ids) override {
     const std::lock_guard lock(mutex_);
     for (const BlockId id : ids) {

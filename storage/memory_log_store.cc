@@ -10,6 +10,8 @@ namespace {
 
 class MemoryLogStore final : public LogStore {
  public:
+  explicit MemoryLogStore(std::uint64_t log_id) { log_.log_id = log_id; }
+
   Result<LoadedLog> load() override { return log_; }
 
   Status write(const LogWrite& write) override {
@@ -23,10 +25,10 @@ class MemoryLogStore final : public LogStore {
     return {};
   }
 
-  Status save_snapshot(const Snapshot& snapshot) override {
+  Status save_snapshot(const Snapshot& snapshot, bool drop_tail) override {
     if (auto allowed = check_snapshot(snapshot, base()); !allowed) return allowed;
     log_.snapshot = snapshot;
-    std::erase_if(log_.entries, [&](const LogEntry& entry) { return entry.index <= snapshot.index; });
+    std::erase_if(log_.entries, [&](const LogEntry& entry) { return drop_tail || entry.index <= snapshot.index; });
     return {};
   }
 
@@ -38,6 +40,6 @@ class MemoryLogStore final : public LogStore {
 
 }  // namespace
 
-std::unique_ptr<LogStore> make_memory_log_store() { return std::make_unique<MemoryLogStore>(); }
+std::unique_ptr<LogStore> make_memory_log_store(std::uint64_t log_id) { return std::make_unique<MemoryLogStore>(log_id); }
 
 }  // namespace idunno

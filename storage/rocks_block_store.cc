@@ -96,7 +96,8 @@ class RocksBlockStore final : public BlockStore {
     const std::filesystem::path mark = options_.folder / kAsideMark;
     std::error_code error;
     if (std::filesystem::exists(mark, error)) return Error{Errc::damaged, "the store was found damaged when it last ran"};
-    if (lost_its_manifest()) return Error{Errc::damaged, fmt::format("{} has lost its file CURRENT", options_.folder.string())};
+    if (rocks::lost_its_manifest(options_.folder))
+      return Error{Errc::damaged, fmt::format("{} has lost its file CURRENT", options_.folder.string())};
     if (auto opened = open_database(); !opened) return opened;
     if (auto known = check_format(); !known) return known;
     if (auto counted = count(); !counted) return counted;
@@ -108,7 +109,10 @@ class RocksBlockStore final : public BlockStore {
   Result<std::vector<BlockStatus>> put(const std::vector<BlockWrite>& blocks, WallMs now) override {
     const std::lock_guard write_lock(write_mutex_);
     if (failed_) return Error{Errc::internal, fmt::format("writing to {}: the store failed before", options_.folder.string())};
-    if (auto ready = reopen_if_closed(); !ready) return std::vector<BlockStatus>(blocks.size(), BlockStatus::full);
+    if (auto ready = reopen_if_closed(); !ready) {
+      if (ready.error().code == Errc::damaged) return give_up(ready.error());  // waiting for space would not help
+      return std::vector<BlockStatus>(blocks.size(), BlockStatus::full);
+    }
     Plan plan;
     plan.statuses.reserve(blocks.size());
     for (const BlockWrite& block : blocks) {
@@ -129,6 +133,20 @@ class RocksBlockStore final : public BlockStore {
     if (!database_)
       return Error{Errc::unavailable, fmt::format("reading block {}: the disk is full and the store closed", to_string(key.id))};
     return read(key);
+  }
+
+  Status verify(BlockId id) override {
+    const std::shared_lock lock(database_mutex_);
+    if (!database_)
+      return Error{Errc::unavailable, fmt::format("reading block {}: the disk is full and the store closed", to_string(id))};
+    const auto facts = facts_of(id);
+    if (!facts) return facts.error();
+    if (!facts->has_value()) return Error{Errc::not_found, fmt::format("block {} is not in this store", to_string(id))};
+    const auto bytes = read(BlockKey{id, (*facts)->length, (*facts)->hash});
+    if (bytes) return {};
+    // The facts are there and the bytes are not: half a block is a damaged one.
+    if (bytes.error().code == Errc::not_found) return Error{Errc::damaged, bytes.error().detail};
+    return bytes.error();
   }
 
   Status remove(const std::vector<BlockId>& ids) override {
@@ -212,23 +230,11 @@ class RocksBlockStore final : public BlockStore {
   Status open_database() {
     rocksdb::DB* database = nullptr;
     const auto status = rocksdb::DB::Open(block_options(options_, cache_), options_.folder.string(), &database);
-    if (!status.ok()) return opening_error(status);
+    if (!status.ok()) return rocks::opening_error(status, fmt::format("opening the block store {}", options_.folder.string()));
     const std::unique_lock lock(database_mutex_);
     database_.reset(database);
     closed_ = false;
     return {};
-  }
-
-  /// What keeps a sound store from opening keeps its code; everything else is damage: a store that can not be trusted.
-  Error opening_error(const rocksdb::Status& status) const {
-    Error error = to_error(status, fmt::format("opening the block store {}", options_.folder.string()));
-    const std::string why = status.ToString();
-    const bool locked = why.find("/LOCK") != std::string::npos;
-    const bool denied =
-        why.find("Permission denied") != std::string::npos || why.find("Too many open files") != std::string::npos;
-    if (locked) return Error{Errc::conflict, error.detail + " (is another idunnod using it?)"};
-    if (error.code != Errc::full && !denied) error.code = Errc::damaged;
-    return error;
   }
 
   Status check_format() {
@@ -242,17 +248,6 @@ class RocksBlockStore final : public BlockStore {
     if (!id.ok() || value.size() != 8) return Error{Errc::damaged, fmt::format("{} has lost its id", options_.folder.string())};
     store_id_ = rocks::read_u64(value, 0);
     return {};
-  }
-
-  /// Without CURRENT RocksDB would make a new store on top of the old one's files, and delete them.
-  [[nodiscard]] bool lost_its_manifest() const {
-    std::error_code error;
-    if (std::filesystem::exists(options_.folder / "CURRENT", error)) return false;
-    for (const auto& entry : std::filesystem::directory_iterator(options_.folder, error)) {
-      const auto extension = entry.path().extension();
-      if (extension == ".sst" || extension == ".blob") return true;
-    }
-    return false;
   }
 
   Status initialise() {

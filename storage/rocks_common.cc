@@ -8,7 +8,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <array>
 #include <system_error>
+
+#include "bus/hash.h"
 
 namespace idunno::rocks {
 
@@ -61,6 +64,32 @@ Error to_error(const rocksdb::Status& status, const std::string& doing) {
   return Error{code, fmt::format("{}: {}", doing, status.ToString())};
 }
 
+Error opening_error(const rocksdb::Status& status, const std::string& doing) {
+  Error error = to_error(status, doing);
+  if (error.code == Errc::full) return error;
+  const std::string why = status.ToString();
+  const auto says = [&](const char* text) { return why.find(text) != std::string::npos; };
+  if (says("/LOCK")) return Error{Errc::conflict, error.detail + " (is another idunnod using it?)"};
+  if (says("No space left") || says("Disk quota exceeded")) return Error{Errc::full, error.detail};
+  static constexpr std::array kPassing = {"Permission denied", "Operation not permitted", "Read-only file system",
+                                          "Too many open files", "Cannot allocate memory"};
+  for (const char* text : kPassing) {
+    if (says(text)) return Error{Errc::internal, error.detail};
+  }
+  error.code = Errc::damaged;
+  return error;
+}
+
+bool lost_its_manifest(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (std::filesystem::exists(folder / "CURRENT", error)) return false;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const auto extension = entry.path().extension();
+    if (extension == ".sst" || extension == ".blob" || extension == ".log") return true;
+  }
+  return false;
+}
+
 void append_u32(std::string& out, std::uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>((value >> shift) & 0xFFU));
 }
@@ -78,6 +107,28 @@ std::uint32_t read_u32(ByteView bytes, std::size_t offset) {
 
 std::uint64_t read_u64(ByteView bytes, std::size_t offset) {
   return (std::uint64_t{read_u32(bytes, offset)} << 32U) | read_u32(bytes, offset + 4);
+}
+
+void append_hash(std::string& out, const Hash128& hash) {
+  append_u64(out, hash.hi);
+  append_u64(out, hash.lo);
+}
+
+Hash128 read_hash(ByteView bytes, std::size_t offset) { return {read_u64(bytes, offset), read_u64(bytes, offset + 8)}; }
+
+Hash128 seal(std::string& value) {
+  const Hash128 hash = hash128(value);
+  append_hash(value, hash);
+  return hash;
+}
+
+Result<ByteView> unseal(ByteView value, std::size_t least, const std::string& what) {
+  if (value.size() < least + kSealBytes) return Error{Errc::damaged, fmt::format("reading {}: it is cut short", what)};
+  const ByteView body = value.substr(0, value.size() - kSealBytes);
+  if (hash128(body) != read_hash(value, body.size())) {
+    return Error{Errc::damaged, fmt::format("reading {}: its checksum does not match", what)};
+  }
+  return body;
 }
 
 Status make_folder(const std::filesystem::path& folder) {

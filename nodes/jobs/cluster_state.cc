@@ -133,7 +133,7 @@ void ClusterState::on(const NewEpoch& command, WallMs /*stamp*/, Applied& out) {
     return;
   }
   epoch_ = command.epoch;
-  out.answer = make_answer(NodeHelloReply{command.leader});
+  out.answer = make_answer(NodeHelloReply{command.leader, {}});
 }
 
 void ClusterState::on(const RegisterNode& command, WallMs /*stamp*/, Applied& out) {
@@ -193,7 +193,12 @@ void ClusterState::on(const MoveReplicas& command, WallMs /*stamp*/, Applied& ou
 }
 
 void ClusterState::on(const ForgetBlocks& command, WallMs /*stamp*/, Applied& out) {
-  out.namespace_changed = files_.forget_blocks(command.node, command.blocks) > 0;
+  // Two nodes may report their copies of a block at once, each relying on the other's: the last one is never forgotten.
+  for (const BlockId id : command.blocks) {
+    const BlockRef* block = files_.block(id);
+    if (block == nullptr || block->replicas.size() <= 1) continue;
+    if (files_.forget_blocks(command.node, {id}) > 0) out.namespace_changed = true;
+  }
   out.answer = make_answer(FsMoveReplicasReply{});
 }
 

@@ -67,11 +67,12 @@ struct Job {
   std::vector<Hash128> digests;  ///< of each batch's result; {0,0} = not committed
   LatencyHistogram latency;      ///< processing time, one count a query
   Hash128 digest;                ///< over `digests` in order, when done
+  std::vector<std::uint64_t> quarantined;  ///< queries that were not computed, index in the job; the first kQuarantinedShownMax
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.result_path, s.submitted_ms, s.first_batch_ms, s.finished_ms, s.batches,
                     s.batches_done, s.queries_done, s.errors, s.duplicate_commits, s.conflicting_commits, s.digests, s.latency,
-                    s.digest);
+                    s.digest, s.quarantined);
   }
   [[nodiscard]] bool active() const {
     return state == JobState::queued || state == JobState::running || state == JobState::paused;

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "bus/base/assert.h"
 #include "bus/hash.h"
@@ -88,6 +89,14 @@ Status check_numbers(const JobSpec& spec) {
 bool block_is_whole(const BlockRef& block) {
   return block.id != BlockId{} && block.hash != Hash128{} && block.length >= 1 && block.length <= kResultBlockBytesMax &&
          !block.replicas.empty() && block.replicas.size() <= kReplicasMax;
+}
+
+/// Ascending places in the batch, each with its error row.
+bool quarantine_is_right(const BatchCommit& commit) {
+  const auto& places = commit.quarantined;
+  return places.size() <= commit.errors &&
+         std::adjacent_find(places.begin(), places.end(), std::greater_equal<>()) == places.end() &&
+         (places.empty() || places.back() < commit.queries);
 }
 
 Hash128 digest_of(const std::vector<Hash128>& digests) {
@@ -302,7 +311,7 @@ CommitOutcome ClusterState::commit_batch(const BatchCommit& commit, WallMs stamp
   Job& job = found->second;
   if (!job.active() && job.state != JobState::done) return CommitOutcome::not_wanted;
   if (commit.batch >= job.batches || commit.queries != job.queries_of(commit.batch) || commit.errors > commit.queries ||
-      !block_is_whole(commit.block)) {
+      !block_is_whole(commit.block) || !quarantine_is_right(commit)) {
     return CommitOutcome::not_wanted;
   }
   if (job.committed(commit.batch)) {
@@ -328,6 +337,10 @@ void ClusterState::accept_batch(Job& job, const BatchCommit& commit) {
   ++job.batches_done;
   job.queries_done += commit.queries;
   job.errors += commit.errors;
+  for (const std::uint32_t place : commit.quarantined) {
+    if (job.quarantined.size() >= kQuarantinedShownMax) break;
+    job.quarantined.push_back(std::uint64_t{commit.batch} * job.spec.batch + place);
+  }
   job.latency.record(commit.duration_us, commit.queries);
   if (commit.started_ms != 0 && (job.first_batch_ms == 0 || commit.started_ms < job.first_batch_ms))
     job.first_batch_ms = commit.started_ms;

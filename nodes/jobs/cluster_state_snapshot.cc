@@ -9,7 +9,7 @@
 namespace idunno {
 namespace {
 
-constexpr std::uint32_t kSnapshotFormat = 1;
+constexpr std::uint32_t kSnapshotFormat = 2;
 constexpr std::size_t kDigestBytes = 16;
 
 /// A job whose digests are packed, because there may be millions.
@@ -91,6 +91,7 @@ Status check_job(const Job& job, const Namespace& files) {
   if (job.spec.queries == 0 || (job.spec.queries - 1) / job.spec.batch + 1 != job.batches)
     return contradiction(name + " has a wrong number of batches");
   if (!job.latency.valid()) return contradiction(name + " has a broken latency histogram");
+  if (job.quarantined.size() > kQuarantinedShownMax) return contradiction(name + " has too many quarantined queries");
   const FileVersion* result = files.find(job.result_path);
   if (job.active() && (result == nullptr || !result->open || result->blocks.size() != job.batches))
     return contradiction(name + " has no open result file");

@@ -64,6 +64,7 @@ void Coordinator::Impl::event(CoordinatorOutput& out, const char* type, JobId jo
 }
 
 void Coordinator::Impl::alarm(CoordinatorOutput& out, JobId job, std::int64_t batch, const std::string& text) {
+  if (std::find(alarms_.begin(), alarms_.end(), text) != alarms_.end()) return;  // told already
   if (alarms_.size() >= kAlarmsMax) alarms_.pop_front();
   alarms_.push_back(text);
   event(out, "alarm", job, batch, text);
@@ -74,21 +75,29 @@ void Coordinator::Impl::alarm(CoordinatorOutput& out, JobId job, std::int64_t ba
 void Coordinator::Impl::begin(Epoch begun, Time now, WallMs wall, CoordinatorOutput& out) {
   set_wall(now, wall);
   epoch_ = begun;
+  began_ = now;
+  grace_until_ = now + kTakeoverGrace;
   repair_.emplace(RepairConfig{replication_, config_.repair_blocks_in_flight, config_.repair_bytes_per_s}, now);
   for (auto& [id, node] : nodes_) {
     node.since_ms = wall;
     node.heard = now;
     const auto known = state_.nodes().find(id);
     if (known == state_.nodes().end()) continue;
-    // It was there under the last coordinator: it has some time to say hello before its blocks count as lost.
     node.incarnation = known->second.incarnation;
-    node.dead_at = now + config_.dead_after;
-    supervise_by(node.dead_at);
+    node.joined = node.state != NodeState::dead && node.state != NodeState::left;
+    if (id == config_.self) node.state = NodeState::alive;
+    if (node.state != NodeState::unknown) continue;
+    // It was there under the last coordinator: it has some time to come before its blocks count as lost.
+    node.expected_until = now + config_.dead_after;
+    supervise_by(node.expected_until);
   }
   for (const auto& [id, job] : state_.jobs()) {
     if (job.active()) add_job(job, now);
+    if (job.conflicting_commits > 0 && alarms_.size() < kAlarmsMax) {
+      alarms_.push_back(to_string(id) + ": " + std::to_string(job.conflicting_commits) +
+                        " results differ from the committed ones of the same batches; the first stay");
+    }
   }
-  propose(NewEpoch{begun, config_.self}, now, out);
   event(out, "coordinator_changed", JobId{}, -1, to_string(config_.self) + " leads, epoch " + to_string(begun));
 }
 
@@ -102,9 +111,6 @@ void Coordinator::Impl::apply(const LogEntry& entry, Time now, WallMs wall, Coor
       pending_.erase(waiting);
     }
     switch (command->header.kind) {
-      case CommandKind::new_epoch:
-        serving_ = serving_ || state_.epoch() == epoch_;
-        break;
       case CommandKind::register_node:
         if (const auto body = command->body<RegisterNode>()) registered(*body, applied.answer, now, out);
         break;
@@ -130,7 +136,7 @@ void Coordinator::Impl::apply(const LogEntry& entry, Time now, WallMs wall, Coor
                      std::all_of(applied.commits.begin(), applied.commits.end(),
                                  [&](const auto& commit) { return commit.commit.block.replicas.size() == wanted_copies_; });
   if (applied.namespace_changed && !whole && repair_) repair_->namespace_changed();
-  if (!serving_) return;
+  if (!repair_) return;
   repair_step(now, out);
   schedule(now, out);
 }
@@ -179,6 +185,7 @@ void Coordinator::Impl::job_changed(const Job& job, Time now, CoordinatorOutput&
 void Coordinator::Impl::job_ended(JobId job, Time now, CoordinatorOutput& out) {
   if (const auto entry = jobs_.find(job); entry != jobs_.end() && entry->second.ended_second < 0) {
     entry->second.retried = scheduler_.retried(job);
+    entry->second.hedged = scheduler_.hedged(job);
     entry->second.ended_second = second_of(now);
   }
   scheduler_.remove_job(job);
@@ -217,7 +224,8 @@ void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
   set_wall(now, wall);
   if (now >= supervise_at_) supervise(now, out);
   judge_fairness(now);
-  if (!serving_) return;
+  if (!repair_) return;
+  judge_takeover(now);
   repair_step(now, out);
   remind(now, out);
   schedule(now, out);
@@ -226,7 +234,8 @@ void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
 Time Coordinator::Impl::wake_at() const {
   if (more_to_schedule_) return Time{};
   Time at = std::min(supervise_at_, scheduler_.wake_at());
-  if (repair_ && serving_) at = std::min(at, repair_->wake_at());
+  if (repair_) at = std::min(at, repair_->wake_at());
+  if (!serving_) at = std::min(at, grace_until_);
   const bool running =
       std::any_of(jobs_.begin(), jobs_.end(), [](const auto& entry) { return entry.second.state == JobState::running; });
   if (running) at = std::min(at, Time{} + kSecond * (judged_second_ + 1));
@@ -240,6 +249,8 @@ Coordinator::Coordinator(CoordinatorConfig config, ClusterState state, Random ra
 Coordinator::~Coordinator() = default;
 
 void Coordinator::start(Epoch epoch, Time now, WallMs wall, CoordinatorOutput& out) { impl_->begin(epoch, now, wall, out); }
+ClusterState Coordinator::release_state() { return std::move(impl_->state_); }
+void Coordinator::log_servers(LogServers servers) { impl_->log_ = std::move(servers); }
 
 void Coordinator::applied(const LogEntry& entry, Time now, WallMs wall, CoordinatorOutput& out) {
   impl_->apply(entry, now, wall, out);

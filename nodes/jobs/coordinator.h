@@ -1,11 +1,15 @@
 #pragma once
 /// What the coordinator decides: answers to clients, who computes which batch (scheduler.h), who is alive, which blocks must be
-/// copied (repair.h). Pure: no clock, socket, disk or thread; the shell (nodes/runtime/node_shell.h) calls it and obeys the
-/// output.
+/// copied (repair.h). Pure: no clock, socket, disk or thread; nodes/core/control_plane.h calls it and obeys the output.
 ///
-/// Life: constructed over the restored state; `start` when this node begins to lead; then handle_* for each message, `applied`
-/// for each committed entry in order, `tick` no later than wake_at(). Every call appends to the output given, which the shell
-/// obeys in the order: propose; after the log's flush: answers, pushes; events and notes at any time.
+/// Life: constructed over the replicated state when the log begins to serve; `member_changed` for what membership knows, then
+/// `start`; then `handle` for each message, `applied` for each committed entry in order, `tick` no later than wake_at(); at the
+/// end of the reign `release_state`. Every call appends to the output given, which is obeyed in the order: propose; after the
+/// log's flush: answers, pushes; events at any time.
+///
+/// Takeover: who computes what is not in the replicated state; the nodes say it in their hellos. So that nothing is computed
+/// twice without need, no lease is given before every node that membership calls alive has said hello to this coordinator, or
+/// kTakeoverGrace is over.
 ///
 /// A request that changes the replicated state is checked, proposed with its request id, and answered when its entry is applied;
 /// the same request id again gets the remembered answer (or joins the wait). Requests that only read are answered at once.
@@ -24,6 +28,11 @@
 
 namespace idunno {
 
+/// The longest wait for the hellos of nodes that are alive, at the start of a reign.
+inline constexpr Duration kTakeoverGrace = std::chrono::milliseconds(500);
+/// No node is told to delete blocks as orphans in the first time of a reign.
+inline constexpr Duration kOrphanReign = std::chrono::seconds(60);
+
 struct CoordinatorConfig {
   struct Member {
     NodeId id;
@@ -31,9 +40,10 @@ struct CoordinatorConfig {
     std::uint16_t base_port = 0;
   };
   NodeId self;
-  std::vector<Member> members;  ///< all nodes of the configuration
-  std::vector<NodeId> voters;
+  std::vector<Member> members;    ///< all nodes of the configuration
   std::uint32_t replication = 4;  ///< wanted copies: min(this, members)
+  /// A session without heartbeats for twice as long ends; a node that was there under the last coordinator, and of which
+  /// membership knows nothing, has so long to come.
   Duration dead_after = std::chrono::milliseconds(3000);
   Duration lease_horizon = std::chrono::milliseconds(1000);
   std::uint32_t attempts_max = 3;
@@ -47,16 +57,39 @@ using Ticket = std::uint64_t;
 struct RequestInfo {
   Ticket ticket = 0;
   RequestId request;
-  std::string key_name;  ///< of the sender's CURVE key: "n3", "admin"
-  WallMs wall_ms = 0;    ///< the coordinator's clock, stamped into what is proposed
+  std::string key_name;   ///< of the sender's CURVE key: "n3", "admin"
+  WallMs wall_ms = 0;     ///< the coordinator's clock, stamped into what is proposed
+  Epoch epoch;            ///< of the sender, 0 from clients
+  bool stale_ok = false;  ///< a read that may be answered from a state that is old (kFlagStale)
 };
+
+template <class... T>
+struct TypeList {
+  template <class F>
+  static void for_each(F&& visit) {
+    (visit.template operator()<T>(), ...);
+  }
+};
+/// Requests that only read: answered after a read barrier of the log, or by any log node when the asker takes a stale answer.
+using ReadRequests = TypeList<StatusRequest, PlacementRequest, FsListRequest, FsStatRequest, FsStoreRequest, ModelListRequest,
+                              JobReportsRequest, JobResultsRequest>;
+/// Requests that propose, and those that nodes send.
+using ChangeRequests = TypeList<FsCommitRequest, FsRemoveRequest, FsMoveReplicasRequest, ModelAddRequest, ModelRemoveRequest,
+                                SubmitRequest, JobControlRequest, JobSetRequest>;
+using NodeRequests = TypeList<NodeHello, Heartbeat, CommitBatches, BatchFailed, ReplicaReport, Inventory, DamagedBlocks>;
 
 struct CoordinatorOutput {
   std::vector<Bytes> propose;  ///< encoded commands, in order
   std::vector<std::pair<Ticket, Answer>> answers;
   std::vector<std::pair<NodeId, Answer>> pushes;  ///< LeaseGrant, LeaseDrop, ReplicaTask to a node's connection
   std::vector<Event> events;                      ///< published and logged; at_ms and node are set by the shell
-  std::vector<NodeId> probe;                      ///< ping these now and report pong / disconnect
+};
+
+/// What `status` says of the log's servers.
+struct LogServers {
+  NodeId standby;
+  std::vector<NodeId> voters;
+  std::vector<NodeId> learners;
 };
 
 class Coordinator {
@@ -64,8 +97,11 @@ class Coordinator {
   Coordinator(CoordinatorConfig config, ClusterState state, Random random);
   ~Coordinator();
 
-  /// The reign begins: proposes NewEpoch. Requests may be handled from now on.
+  /// The reign begins: the log serves under `epoch`, whose NewEpoch is applied.
   void start(Epoch epoch, Time now, WallMs wall, CoordinatorOutput& out);
+  /// The reign is over: gives the state back. Nothing but the destructor may be called afterwards; requests that wait are the
+  /// caller's to answer.
+  [[nodiscard]] ClusterState release_state();
 
   void handle(const RequestInfo&, const StatusRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const PlacementRequest&, Time now, CoordinatorOutput& out);
@@ -83,20 +119,24 @@ class Coordinator {
   void handle(const RequestInfo&, const JobSetRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobReportsRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobResultsRequest&, Time now, CoordinatorOutput& out);
-  // from nodes: key_name must be the name of the node that the message speaks for, else forbidden
+  // from nodes: key_name must be the name of the node that the message speaks for, else forbidden; a node that has seen a later
+  // epoch than this one is answered stale_epoch
   void handle(const RequestInfo&, const NodeHello&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const Heartbeat&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const CommitBatches&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const BatchFailed&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const ReplicaReport&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const Inventory&, Time now, CoordinatorOutput& out);
+  void handle(const RequestInfo&, const DamagedBlocks&, Time now, CoordinatorOutput& out);
 
-  void pong(NodeId node, Incarnation incarnation, Time now, CoordinatorOutput& out);
-  /// The connection to a node's ping service closed: a hint. The node is suspect and probed; without a pong within a short time
-  /// it is dead.
-  void connection_lost(NodeId node, Time now, CoordinatorOutput& out);
-  /// A push could not be delivered: the node's session is over (its leases go to others when it does not come back in time).
+  /// Membership's word (nodes/swim): a suspect gets no new leases, the leases of a dead node go to others and its blocks are
+  /// copied. Words about an earlier life than the one that is known are ignored. Before `start` it is only noted.
+  void member_changed(NodeId node, NodeState state, Incarnation incarnation, Time now, CoordinatorOutput& out);
+  /// A push could not be delivered: the node's session is over until its next hello. It keeps its leases for the time being.
   void push_failed(NodeId node, Time now, CoordinatorOutput& out);
+  /// The log did not take a command of `propose`, and never will: who waits for it is told.
+  void refused_by_log(ByteView command, const Error& why, CoordinatorOutput& out);
+  void log_servers(LogServers servers);
 
   void applied(const LogEntry& entry, Time now, WallMs wall, CoordinatorOutput& out);
   void tick(Time now, WallMs wall, CoordinatorOutput& out);

@@ -3,7 +3,7 @@
 /// process: the next coordinator learns it anew from the nodes.
 ///
 /// Files: coordinator.cc (life, log entries, time), _requests (clients), _reports (what people see), _nodes (sessions and who is
-/// alive), _leases (grants, commits, failures), _repair (copies of blocks).
+/// alive), _leases (grants, commits, failures), _isolation (stragglers, poison queries), _repair (copies of blocks).
 
 #include <deque>
 #include <optional>
@@ -12,6 +12,7 @@
 #include "nodes/jobs/rate_window.h"
 #include "nodes/jobs/repair.h"
 #include "nodes/jobs/scheduler.h"
+#include "nodes/jobs/state_reads.h"
 
 namespace idunno {
 
@@ -26,20 +27,20 @@ inline constexpr Duration kReminderRound = std::chrono::seconds(5);  ///< so oft
 inline constexpr std::size_t kGrantBytesMax =
     900U << 10U;                                   ///< of one LeaseGrant, below kControlMessageBytesMax with room for the header
 inline constexpr std::size_t kLeaseBytesMax = 64;  ///< encoded, at most
-inline constexpr std::size_t kReportBytesMax = 900U << 10U;
-inline constexpr std::size_t kMissingPerNodeMax = 65536;                   ///< blocks that one inventory missed
-inline constexpr std::uint32_t kSlotsMax = 1024;                           ///< of one node
-inline constexpr Duration kProbeTimeout = std::chrono::milliseconds(150);  ///< a suspect that does not answer for so long is dead
+inline constexpr std::size_t kMissingPerNodeMax = 65536;  ///< blocks that one inventory missed
+inline constexpr std::uint32_t kSlotsMax = 1024;          ///< of one node
 
 struct Coordinator::Impl {
   struct NodeEntry {
     CoordinatorConfig::Member member;
-    NodeState state = NodeState::unknown;
-    bool session = false;  ///< said hello to this coordinator; gets pushes
+    NodeState state = NodeState::unknown;  ///< what membership says, or alive from a hello on
+    bool session = false;                  ///< said hello to this coordinator; gets pushes
+    bool schedulable = false;              ///< the scheduler has it: it may hold leases, also for a while after its session
     Incarnation incarnation;
     WallMs since_ms = 0;
-    Time heard{};           ///< last sign of life
-    Time dead_at = kNever;  ///< of a suspect
+    bool joined = false;           ///< told in an event, or there under the last coordinator
+    Time heard{};                  ///< last hello or heartbeat
+    Time expected_until = kNever;  ///< of an unknown one that was there under the last coordinator
     NodeHello hello;
     Heartbeat heartbeat;             ///< the last one; zeros before
     std::uint32_t weight = 1;        ///< for placement
@@ -55,6 +56,7 @@ struct Coordinator::Impl {
     JobState state = JobState::running;  ///< as last told in an event
     bool failing = false;                ///< FailJob is proposed
     std::uint64_t retried = 0;           ///< kept after the end
+    std::uint64_t hedged = 0;            ///< likewise
     std::int64_t ended_second = -1;
   };
   struct Grant {
@@ -113,21 +115,30 @@ struct Coordinator::Impl {
   [[nodiscard]] bool speaks_for(const RequestInfo& info, NodeId node, CoordinatorOutput& out) const;
   /// The configured node whose key the message came with; answers the error itself otherwise.
   NodeEntry* sender(const RequestInfo& info, CoordinatorOutput& out);
+  /// True, and answered: the node knows a later coordinator than this one.
+  bool is_stale(const RequestInfo& info, CoordinatorOutput& out) const;
   void hello(const RequestInfo& info, const NodeHello& hello, Time now, CoordinatorOutput& out);
   void registered(const RegisterNode& command, const Answer& result, Time now, CoordinatorOutput& out);
-  void begin_session(NodeEntry& node, const NodeHello& hello, Time now, CoordinatorOutput& out);
+  [[nodiscard]] NodeHelloReply begin_session(NodeEntry& node, const NodeHello& hello, Time now, CoordinatorOutput& out);
   void heartbeat(const RequestInfo& info, const Heartbeat& beat, Time now, CoordinatorOutput& out);
-  void pong(NodeId id, Incarnation incarnation, Time now, CoordinatorOutput& out);
-  void suspect(NodeEntry& node, Time dead_at, const char* why, Time now, CoordinatorOutput& out);
-  void alive_again(NodeEntry& node, Time now);
-  void dead(NodeEntry& node, const char* why, Time now, CoordinatorOutput& out);
+  void member_changed(NodeEntry& node, NodeState state, Incarnation incarnation, Time now, CoordinatorOutput& out);
+  void push_failed(NodeEntry& node);
+  /// Its leases go to others. Returns how many there were.
+  std::size_t end_session(NodeEntry& node);
+  /// `state`: dead or left.
+  void dead(NodeEntry& node, NodeState state, const char* why, Time now, CoordinatorOutput& out);
   void membership_changed();
   void supervise(Time now, CoordinatorOutput& out);
   void supervise_by(Time at) { supervise_at_ = std::min(supervise_at_, at); }
+  /// Ends the takeover when there is nobody left to wait for.
+  void judge_takeover(Time now);
   [[nodiscard]] std::vector<PlacementNode> placement() const;
   [[nodiscard]] PlacementReply placement_reply() const;
 
   // coordinator_leases.cc
+  /// A session begins, and the node says in hello.held what it goes on with. Takes over the leases that are still wanted, names
+  /// the others in reply.dropped, and gives to others what is out at the node and not among them.
+  void adopt_held(NodeEntry& node, const NodeHello& hello, Time now, NodeHelloReply& reply, CoordinatorOutput& out);
   void add_job(const Job& job, Time now);
   void job_changed(const Job& job, Time now, CoordinatorOutput& out);
   void job_ended(JobId job, Time now, CoordinatorOutput& out);
@@ -142,19 +153,30 @@ struct Coordinator::Impl {
   void commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out);
   void batch_failed(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out);
 
+  // coordinator_isolation.cc
+  /// Leases what a node has been computing for too long a second time, elsewhere.
+  void watch_stragglers(NodeEntry& node, const Heartbeat& beat, Time now, CoordinatorOutput& out);
+  void tell_isolation(CoordinatorOutput& out);
+
   // coordinator_repair.cc
   [[nodiscard]] RepairView repair_view() const;
   void repair_step(Time now, CoordinatorOutput& out);
   void obey(RepairOutput&& plan, Time now, CoordinatorOutput& out) const;
   void replica_report(const RequestInfo& info, const ReplicaReport& report, Time now, CoordinatorOutput& out);
   void inventory(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out);
+  void damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out);
+  /// Proposes to forget these copies, and raises an alarm for those that are the last ones (they are kept).
+  void forget(NodeId node, std::vector<BlockId> blocks, const char* why, Time now, CoordinatorOutput& out);
   void drop_freed(const std::vector<BlockRef>& freed, CoordinatorOutput& out);
 
   CoordinatorConfig config_;
   ClusterState state_;
   Random random_;
   Epoch epoch_;
-  bool serving_ = false;  ///< its NewEpoch is applied: leases may be given
+  bool serving_ = false;       ///< the takeover is over: leases may be given
+  Time grace_until_ = kNever;  ///< the takeover ends then at the latest
+  Time began_{};
+  LogServers log_;
   Time wall_read_at_{};
   WallMs wall_ = 0;
   std::uint32_t replication_ = 1;  ///< min(configured, members)

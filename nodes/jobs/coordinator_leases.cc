@@ -9,6 +9,8 @@ namespace idunno {
 
 namespace {
 
+constexpr std::size_t kPlaceBytesMax = 5;  // of Lease::quarantined, encoded
+
 /// "j3/b17 to n2, attempt 1": made ten thousand times a second, so without a format string.
 std::string lease_text(const Lease& lease, NodeId node) {
   std::string text = batch_name(lease.job, lease.batch);
@@ -17,6 +19,12 @@ std::string lease_text(const Lease& lease, NodeId node) {
   if (lease.attempt > 0) {
     text += ", attempt ";
     text += std::to_string(lease.attempt % kGiveUpAttempt);
+  }
+  if (lease.is_trial()) {
+    text += ", trial of its queries ";
+    text += std::to_string(lease.trial_from);
+    text += " to ";
+    text += std::to_string(lease.trial_to - 1);
   }
   return text;
 }
@@ -47,6 +55,8 @@ const char* failure_text(BatchFailure why) {
       return "the result could not be stored";
     case BatchFailure::returned:
       return "given back";
+    case BatchFailure::trial_passed:
+      return "its trial passed";
   }
   return "failed";
 }
@@ -59,6 +69,8 @@ LeaseLoss loss_of(BatchFailure why) {
       return LeaseLoss::input_missing;
     case BatchFailure::returned:
       return LeaseLoss::returned;
+    case BatchFailure::trial_passed:
+      return LeaseLoss::trial_passed;
     default:
       return LeaseLoss::not_stored;
   }
@@ -72,6 +84,28 @@ Result<FileVersion> file_for(const Namespace& files, const std::string& path, st
 }
 
 }  // namespace
+
+// ---- a session begins -------------------------------------------------------------------------------------------------
+
+void Coordinator::Impl::adopt_held(NodeEntry& node, const NodeHello& hello, Time now, NodeHelloReply& reply,
+                                   CoordinatorOutput& out) {
+  std::set<LeaseKey> kept;
+  for (const auto& [lease, stage] : hello.held) {
+    if (!scheduler_.adopt(hello.node, lease, stage, now)) {
+      reply.dropped.push_back(lease);
+      continue;
+    }
+    kept.insert(lease);
+    // It is told when the job ends; whether it still has the description is not known.
+    node.described.insert(lease.job);
+    node.describe_again.insert(lease.job);
+  }
+  const std::size_t gone = scheduler_.reconcile(hello.node, kept);
+  if (kept.empty() && reply.dropped.empty() && gone == 0) return;
+  event(out, "leases_adopted", JobId{}, -1,
+        to_string(hello.node) + " goes on with " + std::to_string(kept.size()) + " leases, " +
+            std::to_string(reply.dropped.size()) + " are not wanted, " + std::to_string(gone) + " go to others");
+}
 
 // ---- jobs -------------------------------------------------------------------------------------------------------------
 
@@ -131,7 +165,8 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
   const Lease& lease = given.lease;
   NodeEntry& node = nodes_.at(given.node);
   Grant& grant = grants[given.node];
-  if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + kLeaseBytesMax > kGrantBytesMax)
+  const std::size_t lease_bytes = kLeaseBytesMax + lease.quarantined.size() * kPlaceBytesMax;
+  if (grant.message.leases.size() >= kLeasesPerGrantMax || grant.bytes + lease_bytes > kGrantBytesMax)
     send_grant(node, grant, out);
   if (!node.described.contains(lease.job) || node.describe_again.contains(lease.job)) {
     auto found = descriptions.find(lease.job);
@@ -141,7 +176,7 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
       return false;
     }
     const std::size_t bytes = encode(*found->second).size();
-    if (bytes > kGrantBytesMax) {
+    if (bytes + lease_bytes > kGrantBytesMax) {
       fail_job(lease.job,
                "its description (the blocks of its model and its list of queries) has " + std::to_string(bytes) +
                    " bytes and does not fit a message of " + std::to_string(kGrantBytesMax) +
@@ -149,14 +184,14 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
                now, out);
       return false;
     }
-    if (grant.bytes + bytes + kLeaseBytesMax > kGrantBytesMax) send_grant(node, grant, out);
+    if (grant.bytes + bytes + lease_bytes > kGrantBytesMax) send_grant(node, grant, out);
     grant.message.descriptions.push_back(*found->second);
     grant.bytes += bytes;
     node.described.insert(lease.job);
     node.describe_again.erase(lease.job);
   }
   grant.message.leases.push_back(lease);
-  grant.bytes += kLeaseBytesMax;
+  grant.bytes += lease_bytes;
   return true;
 }
 
@@ -231,7 +266,12 @@ void Coordinator::Impl::batch_failed(const RequestInfo& info, const BatchFailed&
   if (!was_out) return;
   // Its description may have been lost, or name blocks that have moved since.
   if (failure.why == BatchFailure::input_missing) node->describe_again.insert(failure.job);
-  if (failure.why != BatchFailure::returned) event(out, "batch_failed", failure.job, failure.batch, text);
+  if (failure.why == BatchFailure::trial_passed) {
+    event(out, "trial_passed", failure.job, failure.batch, text);
+  } else if (failure.why != BatchFailure::returned) {
+    event(out, "batch_failed", failure.job, failure.batch, text);
+  }
+  tell_isolation(out);
   if (failure.why == BatchFailure::model_unusable || failure.why == BatchFailure::result_too_large) {
     fail_job(failure.job, text, now, out);
   }

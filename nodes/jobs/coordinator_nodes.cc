@@ -1,5 +1,5 @@
-// Who is there: sessions of nodes, signs of life, suspicion and death. One coordinator watches all; its hints (a closed
-// connection, a push that failed, silence) make a node suspect, and only a missing pong makes it dead.
+// Who is there: sessions of nodes, and what membership (nodes/swim) says of them. Membership decides who is suspect or dead; the
+// one rule of the coordinator's own is that a session without heartbeats ends.
 
 #include <fmt/core.h>
 
@@ -21,8 +21,17 @@ bool worth_a_change(std::uint32_t old_weight, std::uint32_t new_weight) {
 
 }  // namespace
 
+bool Coordinator::Impl::is_stale(const RequestInfo& info, CoordinatorOutput& out) const {
+  if (info.epoch <= epoch_) return false;
+  refuse(info,
+         Error{Errc::stale_epoch, fmt::format("{} coordinates under epoch {}, and epoch {} has begun: ask who leads now",
+                                              to_string(config_.self), epoch_.value, info.epoch.value)},
+         out);
+  return true;
+}
+
 bool Coordinator::Impl::speaks_for(const RequestInfo& info, NodeId node, CoordinatorOutput& out) const {
-  if (info.key_name == to_string(node) && nodes_.contains(node)) return true;
+  if (info.key_name == to_string(node) && nodes_.contains(node)) return !is_stale(info, out);
   refuse(info,
          Error{Errc::forbidden,
                fmt::format("key {} may not speak for node {}; each node uses its own key", info.key_name, to_string(node))},
@@ -32,7 +41,7 @@ bool Coordinator::Impl::speaks_for(const RequestInfo& info, NodeId node, Coordin
 
 Coordinator::Impl::NodeEntry* Coordinator::Impl::sender(const RequestInfo& info, CoordinatorOutput& out) {
   for (auto& [id, node] : nodes_) {
-    if (info.key_name == to_string(id)) return &node;
+    if (info.key_name == to_string(id)) return is_stale(info, out) ? nullptr : &node;
   }
   refuse(info, Error{Errc::forbidden, fmt::format("key {} is not the key of a configured node", info.key_name)}, out);
   return nullptr;
@@ -42,11 +51,12 @@ Coordinator::Impl::NodeEntry* Coordinator::Impl::sender(const RequestInfo& info,
 
 void Coordinator::Impl::hello(const RequestInfo& info, const NodeHello& hello, Time now, CoordinatorOutput& out) {
   if (!speaks_for(info, hello.node, out)) return;
-  if (hello.slots > kSlotsMax) {
-    return refuse(info,
-                  Error{Errc::invalid,
-                        fmt::format("{} says it has {} slots; {} are possible", to_string(hello.node), hello.slots, kSlotsMax)},
-                  out);
+  if (hello.slots > kSlotsMax || hello.held.size() > kLeasesInHelloMax) {
+    return refuse(
+        info,
+        Error{Errc::invalid, fmt::format("{} says it has {} slots and holds {} leases; {} and {} are possible",
+                                         to_string(hello.node), hello.slots, hello.held.size(), kSlotsMax, kLeasesInHelloMax)},
+        out);
   }
   NodeEntry& node = nodes_.at(hello.node);
   const auto known = state_.nodes().find(hello.node);
@@ -59,11 +69,11 @@ void Coordinator::Impl::hello(const RequestInfo& info, const NodeHello& hello, T
   }
   if (known != state_.nodes().end() && known->second.incarnation == hello.incarnation &&
       known->second.store_id == hello.store_id) {
-    begin_session(node, hello, now, out);
-    return answer(info, NodeHelloReply{config_.self}, out);
+    answer(info, begin_session(node, hello, now, out), out);
+    return schedule(now, out);
   }
   // Another life: what the last one held is lost, whether or not anybody has noticed yet.
-  if (node.session && node.incarnation != hello.incarnation) dead(node, "started anew", now, out);
+  if (node.schedulable && node.incarnation != hello.incarnation) dead(node, NodeState::dead, "started anew", now, out);
   const bool waits =
       node.registering && node.registering->incarnation == hello.incarnation && node.registering->store_id == hello.store_id;
   if (node.registering_tickets.size() >= kJoinedTicketsMax) node.registering_tickets.erase(node.registering_tickets.begin());
@@ -82,35 +92,51 @@ void Coordinator::Impl::registered(const RegisterNode& command, const Answer& re
   node.registering.reset();
   const std::vector<Ticket> tickets = std::exchange(node.registering_tickets, {});
   const bool accepted = result.type != MessageType::error_reply;
-  for (const Ticket ticket : tickets) {
-    out.answers.emplace_back(ticket, accepted ? make_answer(NodeHelloReply{config_.self}) : result);
-  }
-  if (accepted) begin_session(node, hello, now, out);
+  const Answer told = accepted ? make_answer(begin_session(node, hello, now, out)) : result;
+  for (const Ticket ticket : tickets) out.answers.emplace_back(ticket, told);
+  if (accepted) schedule(now, out);
 }
 
-void Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello& hello, Time now, CoordinatorOutput& out) {
-  const bool was_alive = node.state == NodeState::alive && node.incarnation == hello.incarnation;
-  scheduler_.remove_node(hello.node);  // what an earlier session held: the worker forgot what had not started
+/// The sign of life counts, whether or not membership has heard of the node. Within the same life, what is out at it stays out as
+/// far as it still holds it.
+NodeHelloReply Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello& hello, Time now, CoordinatorOutput& out) {
+  const bool same_life = node.incarnation == hello.incarnation;
+  if (!same_life) end_session(node);
+  if (!same_life || node.state != NodeState::alive) node.since_ms = wall_at(now);
+  if (!same_life || !node.joined) {
+    node.heartbeat = Heartbeat{};
+    event(out, "node_joined", JobId{}, -1,
+          fmt::format("{} joined with {} slots, pid {}", to_string(hello.node), hello.slots, hello.pid));
+  }
+  node.joined = true;
+  node.state = NodeState::alive;
   node.hello = hello;
   node.incarnation = hello.incarnation;
   node.session = true;
   node.heard = now;
-  node.dead_at = kNever;
+  node.expected_until = kNever;
   node.described.clear();
   node.describe_again.clear();
   node.placement_sent = 0;
   node.missing.clear();
-  scheduler_.add_node(hello.node, hello.slots);
-  supervise_by(now + config_.dead_after / 2);
-  if (!was_alive) {
-    node.state = NodeState::alive;
-    node.since_ms = wall_at(now);
-    node.heartbeat = Heartbeat{};
-    event(out, "node_joined", JobId{}, -1,
-          fmt::format("{} joined with {} slots, pid {}", to_string(hello.node), hello.slots, hello.pid));
-    membership_changed();
-  }
-  schedule(now, out);
+  if (!std::exchange(node.schedulable, true)) scheduler_.add_node(hello.node, hello.slots);
+  scheduler_.set_open(hello.node, true);
+  supervise_by(now + 2 * config_.dead_after);
+  membership_changed();
+  NodeHelloReply reply;
+  reply.coordinator = config_.self;
+  adopt_held(node, hello, now, reply, out);
+  judge_takeover(now);
+  return reply;
+}
+
+std::size_t Coordinator::Impl::end_session(NodeEntry& node) {
+  const std::size_t leases = scheduler_.remove_node(node.member.id);
+  node.schedulable = false;
+  node.session = false;
+  node.described.clear();
+  node.describe_again.clear();
+  return leases;
 }
 
 void Coordinator::Impl::heartbeat(const RequestInfo& info, const Heartbeat& beat, Time now, CoordinatorOutput& out) {
@@ -121,71 +147,77 @@ void Coordinator::Impl::heartbeat(const RequestInfo& info, const Heartbeat& beat
   if (!known) return;
   node.heard = now;
   node.heartbeat = beat;
-  alive_again(node, now);
   const std::uint32_t weight = placement_weight(beat.free_bytes, beat.read_only);
   if (worth_a_change(node.weight, weight)) {
     node.weight = weight;
     ++placement_version_;
   }
   scheduler_.batch_time(beat.node, beat.mean_batch_us);
+  watch_stragglers(node, beat, now, out);
   schedule(now, out);
 }
 
-// ---- suspicion --------------------------------------------------------------------------------------------------------
+void Coordinator::Impl::judge_takeover(Time now) {
+  if (serving_ || !repair_) return;
+  const bool all_here = std::none_of(nodes_.begin(), nodes_.end(), [](const auto& entry) {
+    return entry.second.state == NodeState::alive && !entry.second.session;
+  });
+  serving_ = all_here || now >= grace_until_;
+}
 
-void Coordinator::Impl::suspect(NodeEntry& node, Time dead_at, const char* why, Time now, CoordinatorOutput& out) {
-  const NodeId id = node.member.id;
-  node.dead_at = std::min(node.dead_at, dead_at);
-  supervise_by(node.dead_at);
-  out.probe.push_back(id);
-  if (node.state == NodeState::suspect) return;
-  node.state = NodeState::suspect;
+// ---- membership -------------------------------------------------------------------------------------------------------
+
+void Coordinator::Impl::member_changed(NodeEntry& node, NodeState state, Incarnation incarnation, Time now,
+                                       CoordinatorOutput& out) {
+  if (incarnation < node.incarnation || state == NodeState::unknown) return;
+  const bool reigns = repair_.has_value();  // else `start` looks at everything
+  if (state == NodeState::dead || state == NodeState::left) {
+    if (!reigns)
+      node.state = state;
+    else if (node.state != NodeState::dead && node.state != NodeState::left)
+      dead(node, state, state == NodeState::left ? "left" : "does not answer", now, out);
+    return judge_takeover(now);
+  }
+  // What an earlier life held is lost; its next hello registers the new one.
+  if (node.schedulable && incarnation > node.incarnation && state == NodeState::alive)
+    dead(node, NodeState::dead, "started anew", now, out);
+  if (node.state == state) return;
+  node.state = state;
   node.since_ms = wall_at(now);
-  scheduler_.set_open(id, false);
+  node.expected_until = kNever;
+  if (!reigns) return;
+  if (node.schedulable) scheduler_.set_open(node.member.id, state == NodeState::alive && node.session);
+  if (state == NodeState::suspect) {
+    // Its copies count, so nothing is repaired; but nothing new is sent there.
+    ++placement_version_;
+    wanted_copies_ = placement_reply().replication;
+    event(out, "node_suspect", JobId{}, -1, to_string(node.member.id) + " does not answer");
+  } else {
+    membership_changed();
+  }
+  judge_takeover(now);
+  schedule(now, out);
+}
+
+void Coordinator::Impl::push_failed(NodeEntry& node) {
+  if (!node.session) return;
+  node.session = false;
+  scheduler_.set_open(node.member.id, false);
   ++placement_version_;
   wanted_copies_ = placement_reply().replication;
-  event(out, "node_suspect", JobId{}, -1, to_string(id) + ": " + why);
 }
 
-void Coordinator::Impl::alive_again(NodeEntry& node, Time now) {
-  if (node.state != NodeState::suspect || !node.session) return;
-  node.state = NodeState::alive;
+void Coordinator::Impl::dead(NodeEntry& node, NodeState state, const char* why, Time now, CoordinatorOutput& out) {
+  const std::size_t leases = end_session(node);
+  node.state = state;
+  node.expected_until = kNever;
   node.since_ms = wall_at(now);
-  node.dead_at = kNever;
-  scheduler_.set_open(node.member.id, true);
-  supervise_by(now + config_.dead_after / 2);
-  membership_changed();
-}
-
-void Coordinator::Impl::pong(NodeId id, Incarnation incarnation, Time now, CoordinatorOutput& out) {
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end() || !incarnation) return;
-  NodeEntry& node = found->second;
-  if (node.state != NodeState::alive && node.state != NodeState::suspect) return;
-  if (incarnation != node.incarnation) return dead(node, "another process answers in its place", now, out);
-  node.heard = now;
-  if (node.session) {
-    alive_again(node, now);
-    schedule(now, out);
-  } else {
-    // It lives, but pushes do not reach it: its heartbeat will be told to say hello again, and it has the usual time for that.
-    node.dead_at = now + config_.dead_after;
-    supervise_by(node.dead_at);
-  }
-}
-
-void Coordinator::Impl::dead(NodeEntry& node, const char* why, Time now, CoordinatorOutput& out) {
-  const NodeId id = node.member.id;
-  const std::size_t leases = scheduler_.remove_node(id);
-  node.state = NodeState::dead;
-  node.session = false;
-  node.dead_at = kNever;
-  node.since_ms = wall_at(now);
-  node.described.clear();
-  node.describe_again.clear();
+  node.joined = false;
   node.heartbeat = Heartbeat{};
-  event(out, "node_dead", JobId{}, -1, fmt::format("{}: {}; {} leases go to others", to_string(id), why, leases));
+  event(out, state == NodeState::left ? "node_left" : "node_dead", JobId{}, -1,
+        fmt::format("{}: {}; {} leases go to others", to_string(node.member.id), why, leases));
   membership_changed();
+  schedule(now, out);
 }
 
 void Coordinator::Impl::membership_changed() {
@@ -197,16 +229,22 @@ void Coordinator::Impl::membership_changed() {
 void Coordinator::Impl::supervise(Time now, CoordinatorOutput& out) {
   supervise_at_ = kNever;
   for (auto& [id, node] : nodes_) {
-    if (node.state == NodeState::alive && now >= node.heard + config_.dead_after / 2) {
-      suspect(node, node.heard + config_.dead_after, "is silent", now, out);
+    if (node.expected_until != kNever) {
+      if (now >= node.expected_until)
+        dead(node, NodeState::dead, "did not come to the new coordinator", now, out);
+      else
+        supervise_by(node.expected_until);
     }
-    if (node.state == NodeState::alive) supervise_by(node.heard + config_.dead_after / 2);
-    if (node.dead_at == kNever) continue;
-    if (now >= node.dead_at) {
-      dead(node, node.state == NodeState::unknown ? "did not come to the new coordinator" : "does not answer", now, out);
-    } else {
-      supervise_by(node.dead_at);
+    if (!node.schedulable) continue;
+    const Time ends = node.heard + 2 * config_.dead_after;
+    if (now < ends) {
+      supervise_by(ends);
+      continue;
     }
+    const std::size_t leases = end_session(node);
+    event(out, "session_ended", JobId{}, -1,
+          fmt::format("{} sends no heartbeats; {} leases go to others", to_string(id), leases));
+    membership_changed();
   }
 }
 
@@ -239,22 +277,14 @@ void Coordinator::handle(const RequestInfo& info, const Heartbeat& beat, Time no
   impl_->heartbeat(info, beat, now, out);
 }
 
-void Coordinator::pong(NodeId node, Incarnation incarnation, Time now, CoordinatorOutput& out) {
-  impl_->pong(node, incarnation, now, out);
+void Coordinator::member_changed(NodeId id, NodeState state, Incarnation incarnation, Time now, CoordinatorOutput& out) {
+  const auto node = impl_->nodes_.find(id);
+  if (node != impl_->nodes_.end()) impl_->member_changed(node->second, state, incarnation, now, out);
 }
 
-void Coordinator::connection_lost(NodeId id, Time now, CoordinatorOutput& out) {
+void Coordinator::push_failed(NodeId id, Time, CoordinatorOutput&) {
   const auto node = impl_->nodes_.find(id);
-  if (node == impl_->nodes_.end()) return;
-  const bool there = node->second.state == NodeState::alive || node->second.state == NodeState::suspect;
-  if (there) impl_->suspect(node->second, now + kProbeTimeout, "its connection closed", now, out);
-}
-
-void Coordinator::push_failed(NodeId id, Time now, CoordinatorOutput& out) {
-  const auto node = impl_->nodes_.find(id);
-  if (node == impl_->nodes_.end() || !node->second.session) return;
-  node->second.session = false;
-  impl_->suspect(node->second, now + kProbeTimeout, "a message could not be delivered", now, out);
+  if (node != impl_->nodes_.end()) impl_->push_failed(node->second);
 }
 
 }  // namespace idunno

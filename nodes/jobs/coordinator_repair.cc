@@ -10,8 +10,8 @@ RepairView Coordinator::Impl::repair_view() const {
   RepairView view;
   view.targets = placement();
   for (const auto& [id, node] : nodes_) {
-    // A node that was there under the last coordinator and has not said hello yet counts until its time is over.
-    const bool expected = node.state == NodeState::unknown && node.dead_at != kNever;
+    // A node that was there under the last coordinator, and of which nothing is heard yet, counts until its time is over.
+    const bool expected = node.expected_until != kNever;
     if (node.state == NodeState::alive || node.state == NodeState::suspect || expected) view.live.insert(id);
   }
   return view;
@@ -55,8 +55,11 @@ void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page
                   out);
   }
   InventoryReply reply;
-  for (const BlockId block : page.blocks) {
-    if (!state_.files().refers_to(block)) reply.unknown.push_back(block);
+  // The metadata of what was written during the takeover may still be on its way to this coordinator.
+  if (now >= began_ + kOrphanReign) {
+    for (const BlockId block : page.blocks) {
+      if (!state_.files().refers_to(block)) reply.unknown.push_back(block);
+    }
   }
   answer(info, reply, out);
 
@@ -75,11 +78,41 @@ void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page
   for (const BlockId block : missing) {
     if (node.missing.size() < kMissingPerNodeMax) node.missing.insert(block);
   }
-  for (std::size_t first = 0; first < lost.size(); first += kBlocksPerRequestMax) {
-    const auto begin = lost.begin() + static_cast<std::ptrdiff_t>(first);
-    const auto end = lost.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBlocksPerRequestMax, lost.size()));
-    propose(ForgetBlocks{page.node, std::vector<BlockId>(begin, end)}, now, out);
+  forget(page.node, std::move(lost), "is not in its store any more", now, out);
+}
+
+void Coordinator::Impl::forget(NodeId node, std::vector<BlockId> blocks, const char* why, Time now, CoordinatorOutput& out) {
+  std::vector<BlockId> last;
+  std::vector<BlockId> others;
+  for (const BlockId id : blocks) {
+    const BlockRef* block = state_.files().block(id);
+    if (block == nullptr || std::find(block->replicas.begin(), block->replicas.end(), node) == block->replicas.end()) continue;
+    (block->replicas.size() > 1 ? others : last).push_back(id);
   }
+  for (const BlockId id : last) {
+    alarm(out, JobId{}, -1, "block " + to_string(id) + ": its last known copy, at " + to_string(node) + ", " + why);
+  }
+  for (std::size_t first = 0; first < others.size(); first += kBlocksPerRequestMax) {
+    const auto begin = others.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto end = others.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBlocksPerRequestMax, others.size()));
+    propose(ForgetBlocks{node, std::vector<BlockId>(begin, end)}, now, out);
+  }
+}
+
+void Coordinator::Impl::damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out) {
+  if (!speaks_for(info, report.node, out)) return;
+  if (report.blocks.size() > kBlocksPerRequestMax) {
+    return refuse(
+        info,
+        Error{Errc::invalid, "damaged blocks of " + to_string(report.node) + ": " + std::to_string(report.blocks.size()) +
+                                 " in one report, " + std::to_string(kBlocksPerRequestMax) + " are possible"},
+        out);
+  }
+  answer(info, DamagedBlocksReply{}, out);
+  for (const BlockId block : report.blocks) {
+    event(out, "block_damaged", JobId{}, -1, "block " + to_string(block) + " at " + to_string(report.node));
+  }
+  forget(report.node, report.blocks, "is damaged", now, out);
 }
 
 /// Copies at nodes that are gone are found by their inventory when they return.
@@ -113,6 +146,11 @@ void Coordinator::handle(const RequestInfo& info, const ReplicaReport& report, T
 void Coordinator::handle(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out) {
   impl_->set_wall(now, info.wall_ms);
   impl_->inventory(info, page, now, out);
+}
+
+void Coordinator::handle(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out) {
+  impl_->set_wall(now, info.wall_ms);
+  impl_->damaged_blocks(info, report, now, out);
 }
 
 }  // namespace idunno

@@ -6,32 +6,8 @@
 
 namespace idunno {
 
-namespace {
-
-std::size_t size_of(const JobReport& report) {
-  return 512 + report.spec.name.size() + report.spec.model.size() + report.spec.data_path.size() +
-         report.spec.manifest_path.size() + report.reason.size() + report.result_path.size() + report.nodes.size() * 5;
-}
-
-}  // namespace
-
 JobReport Coordinator::Impl::report(const Job& job, std::uint32_t window_s, Time now) const {
-  JobReport report;
-  report.id = job.id;
-  report.spec = job.spec;
-  report.state = job.state;
-  report.reason = job.reason;
-  report.done = job.queries_done;
-  report.errors = job.errors;
-  report.batches_done = job.batches_done;
-  report.latency = job.latency.summary();
-  report.submitted_ms = job.submitted_ms;
-  report.first_batch_ms = job.first_batch_ms;
-  report.finished_ms = job.finished_ms;
-  report.result_path = job.result_path;
-  report.digest = job.digest;
-  report.duplicate_commits = job.duplicate_commits;
-  report.conflicting_commits = job.conflicting_commits;
+  JobReport report = report_of(job);
   if (job.first_batch_ms != 0) {
     const WallMs until = job.finished_ms != 0 ? job.finished_ms : wall_at(now);
     const WallMs age_ms = std::max<WallMs>(until > job.first_batch_ms ? until - job.first_batch_ms : 0, 1);
@@ -47,12 +23,14 @@ JobReport Coordinator::Impl::report(const Job& job, std::uint32_t window_s, Time
     report.leased = scheduler_.leased_of(job.id);
     report.nodes = scheduler_.nodes_of(job.id);
     report.retried = scheduler_.retried(job.id);
+    report.hedged = scheduler_.hedged(job.id);
     const bool workers = std::any_of(nodes_.begin(), nodes_.end(), [](const auto& node) {
       return node.second.session && node.second.state == NodeState::alive && node.second.hello.slots > 0;
     });
     if (report.reason.empty() && !workers) report.reason = "waits: no node with compute slots is alive";
   } else if (const auto entry = jobs_.find(job.id); entry != jobs_.end()) {
     report.retried = entry->second.retried;
+    report.hedged = entry->second.hedged;
   }
   return report;
 }
@@ -62,17 +40,9 @@ JobReportsReply Coordinator::Impl::reports(const std::vector<JobId>& ids, std::u
   reply.fairness = fairness_.report(window_s);
   std::size_t bytes = 0;
   // From the newest back, so that what does not fit is the oldest.
-  std::vector<JobId> wanted = ids;
-  if (wanted.empty()) {
-    for (const auto& [id, job] : state_.jobs()) wanted.push_back(id);
-  }
-  std::sort(wanted.begin(), wanted.end());
-  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-  for (auto id = wanted.rbegin(); id != wanted.rend() && reply.jobs.size() < kListPageMax; ++id) {
-    const Job* job = state_.job(*id);
-    if (job == nullptr) continue;
+  for (const Job* job : jobs_to_report(state_, ids)) {
     JobReport one = report(*job, window_s, now);
-    bytes += size_of(one);
+    bytes += report_bytes(one);
     if (bytes > kReportBytesMax) break;
     reply.jobs.push_back(std::move(one));
   }
@@ -110,18 +80,14 @@ StatusReply Coordinator::Impl::status() const {
   StatusReply reply;
   reply.answered_by = config_.self;
   reply.coordinator = config_.self;
+  reply.standby = log_.standby;
   reply.epoch = epoch_;
-  reply.voters = config_.voters;
-  reply.phase = "inference";
+  reply.voters = log_.voters;
+  reply.learners = log_.learners;
   reply.nodes = node_reports();
   // Counted now, not at the last repair step: it is never hidden.
   (void)state_.files().misplaced(repair_view().live, replication_, 0, reply.under_replicated_blocks);
-  reply.files = state_.files().files();
-  reply.blocks = state_.files().blocks();
-  reply.logical_bytes = state_.files().logical_bytes();
-  reply.jobs_running = static_cast<std::uint32_t>(std::count_if(
-      state_.jobs().begin(), state_.jobs().end(), [](const auto& job) { return job.second.state == JobState::running; }));
-  reply.log_index = state_.applied_index().value;
+  fill_status(state_, reply);
   reply.alarms.assign(alarms_.begin(), alarms_.end());
   return reply;
 }

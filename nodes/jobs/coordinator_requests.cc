@@ -42,13 +42,6 @@ Status check_paths(const std::vector<std::string>& paths, const char* doing) {
   return {};
 }
 
-/// The job made its result file; what a user puts there later is another version.
-constexpr std::uint32_t kResultVersion = 1;
-
-Error no_job(const char* doing, JobId job) {
-  return Error{Errc::not_found, fmt::format("{} {}: there is no such job; `idunno job list` names them", doing, to_string(job))};
-}
-
 }  // namespace
 
 void Coordinator::Impl::refuse(const RequestInfo& info, const Error& error, CoordinatorOutput& out) {
@@ -78,6 +71,15 @@ bool Coordinator::Impl::handled_before(const RequestInfo& info, CoordinatorOutpu
   return true;
 }
 
+void Coordinator::refused_by_log(ByteView command, const Error& why, CoordinatorOutput& out) {
+  const Result<CommandEnvelope> refused = decode_command(command);
+  if (!refused) return;
+  const auto waiting = impl_->pending_.find(refused->header.request);
+  if (waiting == impl_->pending_.end()) return;
+  for (const Ticket ticket : waiting->second) out.answers.emplace_back(ticket, make_error(why.code, why.detail));
+  impl_->pending_.erase(waiting);
+}
+
 // ---- questions --------------------------------------------------------------------------------------------------------
 
 void Coordinator::handle(const RequestInfo& info, const StatusRequest&, Time, CoordinatorOutput& out) {
@@ -89,11 +91,11 @@ void Coordinator::handle(const RequestInfo& info, const PlacementRequest&, Time,
 }
 
 void Coordinator::handle(const RequestInfo& info, const FsListRequest& request, Time, CoordinatorOutput& out) {
-  Impl::answer(info, impl_->state_.files().list(request), out);
+  Impl::answer(info, read_state(impl_->state_, request), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const FsStatRequest& request, Time, CoordinatorOutput& out) {
-  Impl::answer(info, impl_->state_.files().stat(request), out);
+  Impl::answer(info, read_state(impl_->state_, request), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const FsStoreRequest& request, Time, CoordinatorOutput& out) {
@@ -102,85 +104,20 @@ void Coordinator::handle(const RequestInfo& info, const FsStoreRequest& request,
         info, Error{Errc::not_found, fmt::format("list the store of {}: no such node is configured", to_string(request.node))},
         out);
   }
-  Impl::answer(info, impl_->state_.files().store(request), out);
+  Impl::answer(info, read_state(impl_->state_, request), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const ModelListRequest& request, Time, CoordinatorOutput& out) {
-  ModelListReply reply;
-  const auto& models = impl_->state_.models();
-  if (!request.name.empty() && !models.contains(request.name)) {
-    return Impl::refuse(
-        info, Error{Errc::not_found, fmt::format("there is no model {}; `idunno model list` names them", request.name)}, out);
-  }
-  std::size_t bytes = 0;
-  for (const auto& [name, versions] : models) {
-    if (!request.name.empty() && name != request.name) continue;
-    for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
-      if (!request.all_versions && version != versions.rbegin()) break;
-      bytes += version->spec_toml.size() + version->onnx_path.size() + version->labels_path.size() + version->origin.size() + 128;
-      if (bytes > kReportBytesMax) {
-        return Impl::refuse(
-            info, Error{Errc::too_large, "list models: the list does not fit one message; ask for one model by name"}, out);
-      }
-      reply.models.push_back(*version);
-    }
-  }
-  Impl::answer(info, reply, out);
+  Impl::answer(info, read_state(impl_->state_, request), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const JobReportsRequest& request, Time now, CoordinatorOutput& out) {
-  if (request.jobs.size() > kListPageMax) {
-    return Impl::refuse(info,
-                        Error{Errc::too_large, fmt::format("report jobs: {} are asked for, {} are possible at once",
-                                                           request.jobs.size(), kListPageMax)},
-                        out);
-  }
-  if (request.window_s < 1 || request.window_s > kRateWindowMaxS) {
-    return Impl::refuse(info,
-                        Error{Errc::invalid, fmt::format("report jobs: a window of {} s; 1 to {} are possible", request.window_s,
-                                                         kRateWindowMaxS)},
-                        out);
-  }
-  for (const JobId job : request.jobs) {
-    if (impl_->state_.job(job) == nullptr) return Impl::refuse(info, no_job("report", job), out);
-  }
+  if (const Status status = check_reports(impl_->state_, request); !status) return Impl::refuse(info, status.error(), out);
   Impl::answer(info, impl_->reports(request.jobs, request.window_s, now), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const JobResultsRequest& request, Time, CoordinatorOutput& out) {
-  const Job* job = impl_->state_.job(request.job);
-  if (job == nullptr) return Impl::refuse(info, no_job("results of", request.job), out);
-  JobResultsReply reply;
-  reply.state = job->state;
-  reply.batches = job->batches;
-  const FileVersion* file = impl_->state_.files().find(job->result_path, kResultVersion);
-  if (file == nullptr) {
-    return Impl::refuse(
-        info, Error{Errc::not_found, fmt::format("results of {}: its file {} was removed", to_string(job->id), job->result_path)},
-        out);
-  }
-  const std::uint64_t asked = std::min<std::uint64_t>(request.max_batches, kBlocksPerRequestMax);
-  const std::uint64_t first = std::min(request.first_batch, job->batches);
-  const std::uint64_t last = std::min(first + asked, job->batches);
-  // A closed file has no empty places: batch b is then the block after those of the committed batches below b.
-  std::uint64_t at = first;
-  if (!file->open) {
-    at = static_cast<std::uint64_t>(std::count_if(job->digests.begin(), job->digests.begin() + static_cast<std::ptrdiff_t>(first),
-                                                  [](const Hash128& digest) { return digest != Hash128{}; }));
-  }
-  for (std::uint64_t batch = first; batch < last; ++batch) {
-    const bool there = job->committed(static_cast<BatchIndex>(batch));
-    if (there && (at >= file->blocks.size() || file->blocks[at].hash != job->digests[batch])) {
-      return Impl::refuse(info,
-                          Error{Errc::not_found, fmt::format("results of {}: {} is not what the job wrote; somebody put another "
-                                                             "file in its place",
-                                                             to_string(job->id), job->result_path)},
-                          out);
-    }
-    reply.blocks.push_back(there ? file->blocks[at] : BlockRef{});
-    if (there || file->open) ++at;
-  }
-  Impl::answer(info, reply, out);
+  Impl::answer(info, read_state(impl_->state_, request), out);
 }
 
 // ---- changes ----------------------------------------------------------------------------------------------------------
@@ -252,13 +189,13 @@ void Coordinator::handle(const RequestInfo& info, const SubmitRequest& request, 
 
 void Coordinator::handle(const RequestInfo& info, const JobControlRequest& request, Time, CoordinatorOutput& out) {
   if (impl_->handled_before(info, out)) return;
-  if (impl_->state_.job(request.job) == nullptr) return Impl::refuse(info, no_job("steer", request.job), out);
+  if (impl_->state_.job(request.job) == nullptr) return Impl::refuse(info, no_such_job("steer", request.job), out);
   impl_->propose_request(info, ControlJob{request.job, request.action}, out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const JobSetRequest& request, Time, CoordinatorOutput& out) {
   if (impl_->handled_before(info, out)) return;
-  if (impl_->state_.job(request.job) == nullptr) return Impl::refuse(info, no_job("set", request.job), out);
+  if (impl_->state_.job(request.job) == nullptr) return Impl::refuse(info, no_such_job("set", request.job), out);
   if (request.weight_milli == 0) {
     return Impl::refuse(
         info, Error{Errc::invalid, fmt::format("set {}: a weight of 0; `job pause` holds a job back", to_string(request.job))},

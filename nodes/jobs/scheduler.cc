@@ -9,18 +9,8 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 constexpr std::uint64_t kNano = 1'000'000'000;
-constexpr std::uint32_t kBurstMs = 250;    // what a rate limit lets through at once after a pause
-constexpr std::uint32_t kRefillPart = 16;  // a node is filled up when this part of its credit is free
-constexpr std::uint32_t kSmoothing = 8;    // of batch times: one part in so many is new
-
-std::uint32_t credit_for(std::uint32_t slots, std::uint32_t mean_us, Duration horizon) {
-  std::uint64_t per_slot = kCreditPerSlotMin;
-  if (mean_us > 0) {
-    const auto horizon_us = static_cast<std::uint64_t>(std::max<Duration::rep>(horizon.count(), 0));
-    per_slot = std::clamp<std::uint64_t>(1 + (horizon_us + mean_us - 1) / mean_us, kCreditPerSlotMin, kCreditPerSlotMax);
-  }
-  return static_cast<std::uint32_t>(slots * per_slot);
-}
+constexpr std::uint32_t kBurstMs = 250;  // what a rate limit lets through at once after a pause
+constexpr std::uint32_t kSmoothing = 8;  // of batch times: one part in so many is new
 
 }  // namespace
 
@@ -45,7 +35,8 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
   entry->batches = (spec.queries + spec.batch - 1) / spec.batch;
   entry->committed = std::move(committed);
   entry->committed.resize(entry->batches, false);
-  entry->skip_committed();
+  entry->batches_done = static_cast<std::uint64_t>(std::count(entry->committed.begin(), entry->committed.end(), true));
+  entry->skip_taken();
   entry->enabled = enabled;
   entry->tokens_nano = std::uint64_t{spec.batch} * kNano;
   entry->refilled = now;
@@ -118,74 +109,7 @@ void Scheduler::release_limited(Time now) {
 
 Time Scheduler::wake_at() const { return limited_.empty() ? kNever : limited_.begin()->first; }
 
-// ---- nodes ------------------------------------------------------------------------------------------------------------
-
-void Scheduler::add_node(NodeId id, std::uint32_t slots) {
-  remove_node(id);
-  if (slots == 0) return;
-  auto node = std::make_unique<NodeEntry>();
-  node->id = id;
-  node->slots = slots;
-  node->credit = credit_for(slots, 0, config_.lease_horizon);
-  NodeEntry& entry = *node;
-  nodes_.emplace(id, std::move(node));
-  for (auto& [job_id, job] : jobs_) job->room.insert(id);
-  refresh_free(entry);
-}
-
-std::size_t Scheduler::remove_node(NodeId id) {
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end()) return 0;
-  std::size_t count = 0;
-  for (auto& [job_id, job] : jobs_) {
-    if (!job->held.contains(id)) continue;
-    std::vector<BatchIndex> batches;
-    for (const auto& [batch, out] : job->out) {
-      if (out.node == id) batches.push_back(batch);
-    }
-    count += batches.size();
-    for (const BatchIndex batch : batches) redo(*job, batch, id, LeaseLoss::node_lost);
-    refresh_runnable(*job, false);
-  }
-  if (found->second->listed) free_.erase(found->second->key);
-  nodes_.erase(found);
-  for (auto& [job_id, job] : jobs_) {
-    job->room.erase(id);
-    job->local.erase(id);
-  }
-  return count;
-}
-
-void Scheduler::set_open(NodeId id, bool open) {
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end()) return;
-  found->second->open = open;
-  refresh_free(*found->second);
-}
-
-void Scheduler::batch_time(NodeId id, std::uint32_t mean_us) {
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end() || mean_us == 0) return;
-  NodeEntry& node = *found->second;
-  node.measured = true;
-  node.mean_us = mean_us;
-  node.credit = credit_for(node.slots, mean_us, config_.lease_horizon);
-  refresh_free(node);
-}
-
-void Scheduler::refresh_free(NodeEntry& node) {
-  if (node.listed) free_.erase(node.key);
-  if (node.leased >= node.credit) {
-    node.refilling = false;
-  } else if (node.credit - node.leased >= std::max(node.credit / kRefillPart, 1U)) {
-    node.refilling = true;
-  }
-  node.listed = node.open && node.refilling;
-  if (!node.listed) return;
-  const std::int64_t free_per_mille = (std::int64_t{node.credit} - node.leased) * 1000 / node.slots;
-  node.key = FreeKey{-free_per_mille, node.turn, node.id};
-  free_.insert(node.key);
-}
+// ---- commits ----------------------------------------------------------------------------------------------------------
 
 /// What commits tell of batch times: everything until the node itself says it, then only that batches have become longer (the
 /// engine's time is a lower bound), because a queue that is too deep is worse than one that is too short.
@@ -200,27 +124,24 @@ bool Scheduler::committed(const BatchCommit& commit) {
   JobEntry* job = find(commit.job);
   if (job == nullptr || commit.batch >= job->batches || job->committed[commit.batch]) return false;
   job->committed[commit.batch] = true;
+  ++job->batches_done;
   job->trouble.erase(commit.batch);
-  job->skip_committed();
   const std::uint32_t queries = job->queries_of(commit.batch);
   if (const auto out = job->out.find(commit.batch); out != job->out.end()) {
-    const NodeId holder = out->second.node;
+    const std::vector<JobEntry::Holder> holders = std::move(out->second.holders);
     job->out.erase(out);
     order_.served(commit.job, queries);
-    give_back_to_node(*job, holder);
+    for (const JobEntry::Holder& holder : holders) give_back_to_node(*job, holder.node);
   } else {
     job->to_redo.erase(commit.batch);
     order_.served_unleased(commit.job, queries);
   }
+  job->skip_taken();
   refresh_runnable(*job, false);
   if (const auto found = nodes_.find(commit.node); found != nodes_.end()) {
     NodeEntry& node = *found->second;
     const std::uint64_t sample = node.measured ? commit.infer_us : commit.duration_us;
-    if (!node.measured || sample > node.mean_us) {
-      node.mean_us = smoothed(node.mean_us, sample);
-      node.credit = credit_for(node.slots, node.mean_us, config_.lease_horizon);
-      refresh_free(node);
-    }
+    if (!node.measured || sample > node.mean_us) set_batch_time(node, smoothed(node.mean_us, sample));
   }
   return true;
 }
@@ -260,6 +181,11 @@ std::vector<NodeId> Scheduler::nodes_of(JobId job) const {
 std::uint64_t Scheduler::retried(JobId job) const {
   const JobEntry* entry = find(job);
   return entry == nullptr ? 0 : entry->retried;
+}
+
+std::uint64_t Scheduler::hedged(JobId job) const {
+  const JobEntry* entry = find(job);
+  return entry == nullptr ? 0 : entry->hedged;
 }
 
 bool Scheduler::competes(JobId job) const {

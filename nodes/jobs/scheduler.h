@@ -9,6 +9,9 @@
 /// full (the worker starts batches in order of their pass). A node holds therefore never more than credit + jobs * slots leases.
 ///
 /// Batches that were lost or failed go out again before new ones, lowest index first, on a node where they have not failed yet.
+/// One that ended its executor attempts_max times is isolated (isolation.h): trial leases look for the query that does it.
+///
+/// A batch is out at one node, or at two: a straggler is leased a second time (hedged), and the first commit frees both.
 
 #include <cstdint>
 #include <map>
@@ -21,6 +24,7 @@
 #include "bus/base/ids.h"
 #include "bus/base/time.h"
 #include "bus/types.h"
+#include "nodes/jobs/isolation.h"
 #include "nodes/jobs/stride_order.h"
 
 namespace idunno {
@@ -30,10 +34,13 @@ inline constexpr std::uint32_t kCreditPerSlotMin = 2;
 inline constexpr std::size_t kTurnsLook = 16;        ///< jobs at the head of the order among which a node takes turns
 inline constexpr std::size_t kRedoLook = 8;          ///< batches to redo that are looked at for one that may go to a free node
 inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node may miss a batch's input before it is given up
+inline constexpr std::uint64_t kBatchesPerHedge =
+    50;  ///< a job gets one second lease for so many committed batches (2 %), and one
+inline constexpr std::size_t kIsolationNotesMax = 1024;  ///< kept for take_notes; more are dropped
 
 struct SchedulerConfig {
   Duration lease_horizon = std::chrono::milliseconds(1000);
-  std::uint32_t attempts_max = 3;  ///< deaths of an executor on one batch before it is given up (kGiveUpAttempt)
+  std::uint32_t attempts_max = 3;  ///< deaths of an executor on one batch before it is isolated
 };
 
 struct SchedulerJob {
@@ -58,6 +65,16 @@ enum class LeaseLoss : std::uint8_t {
   input_missing,  ///< counts towards kInputRoundsMax * nodes
   not_stored,     ///< try again, elsewhere
   returned,       ///< given back untouched: not a retry
+  trial_passed,   ///< a trial of a batch that is isolated did not end its executor
+};
+
+/// What became of a batch that is isolated, for people.
+struct IsolationNote {
+  enum class Kind : std::uint8_t { isolated, quarantined, given_up };
+  Kind kind = Kind::isolated;
+  JobId job;
+  BatchIndex batch = 0;
+  std::uint64_t query = 0;  ///< index in the job, of a quarantined one
 };
 
 class Scheduler {
@@ -76,11 +93,21 @@ class Scheduler {
 
   // -- nodes --
 
+  /// A node that is there already keeps its leases (`reconcile` says which of them are gone) and is open again.
   void add_node(NodeId node, std::uint32_t slots);
   /// All its leases are lost. Returns how many there were.
   std::size_t remove_node(NodeId node);
   void set_open(NodeId node, bool open);                ///< false: keeps its leases but gets no new ones (suspect)
   void batch_time(NodeId node, std::uint32_t mean_us);  ///< as the node measures it; 0 = not known
+
+  // -- a node says what it holds --
+
+  /// True: the lease is kept, and counts as given to that node from now on; later leases of the batch have other attempt numbers,
+  /// higher ones. False: the batch is committed, out at another node or under another key, or being isolated; the job is unknown,
+  /// over or paused (a paused one keeps what runs); the node is unknown.
+  [[nodiscard]] bool adopt(NodeId node, const LeaseKey& lease, HeldStage stage, Time now);
+  /// Leases that are out at that node and not in `held` are to be given again: no failure of anybody. Returns how many.
+  std::size_t reconcile(NodeId node, const std::set<LeaseKey>& held);
 
   // -- leases --
 
@@ -93,6 +120,11 @@ class Scheduler {
   /// Leases of jobs that are not paused, on open nodes, of which nothing was heard for `age`: at most `max`, each once an `age`.
   /// Looks at all leases that are out.
   [[nodiscard]] std::vector<Assignment> unanswered(Time now, Duration age, std::size_t max);
+  /// A second lease of a batch that `node` has been computing for too long (straggler_limit_us), at another open node with free
+  /// credit, or none: it has one already, had a death, or the budget (kBatchesPerHedge) is used up.
+  [[nodiscard]] std::optional<Assignment> hedge(NodeId node, const LeaseKey& lease, Time now);
+  /// What happened to isolated batches since the last call.
+  [[nodiscard]] std::vector<IsolationNote> take_notes();
   /// When a rate limit lets the next job go on; kNever when none waits.
   [[nodiscard]] Time wake_at() const;
 
@@ -104,6 +136,7 @@ class Scheduler {
   [[nodiscard]] std::uint32_t credit_of(NodeId node) const;
   [[nodiscard]] std::vector<NodeId> nodes_of(JobId job) const;
   [[nodiscard]] std::uint64_t retried(JobId job) const;
+  [[nodiscard]] std::uint64_t hedged(JobId job) const;
   /// Enabled, has batches to lease, and its rate limit does not hold it back: it competes for its share.
   [[nodiscard]] bool competes(JobId job) const;
 
@@ -129,10 +162,17 @@ class Scheduler {
   void refill(JobEntry& job, Time now);
   void release_limited(Time now);
   void refresh_free(NodeEntry& node);
+  void set_batch_time(NodeEntry& node, std::uint32_t mean_us);
+  std::size_t lose_at(NodeId node, const std::set<LeaseKey>* held);
   void take_from_node(JobEntry& job, NodeEntry& node);
   void give_back_to_node(JobEntry& job, NodeId node_id);
-  void redo(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why);
+  void lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why);
+  void to_redo(JobEntry& job, BatchIndex batch);
+  void count_failure(JobEntry& job, BatchIndex batch, Trouble& trouble, NodeId node, LeaseLoss why);
+  void isolate(JobEntry& job, BatchIndex batch, Trouble& trouble, LeaseLoss why);
+  void note(IsolationNote::Kind kind, const JobEntry& job, BatchIndex batch, std::uint32_t place = 0);
   [[nodiscard]] bool gives_up(const Trouble& trouble) const;
+  std::uint64_t charge_node(JobEntry& job, NodeEntry& node, std::uint32_t queries);
   [[nodiscard]] bool allowed(const JobEntry& job, BatchIndex batch, NodeId node) const;
   [[nodiscard]] std::optional<NodeId> free_node(const JobEntry& job, const BatchIndex* batch) const;
   [[nodiscard]] std::optional<NodeId> overdraft_node(const JobEntry& job, const BatchIndex* batch) const;
@@ -147,6 +187,7 @@ class Scheduler {
   std::map<NodeId, std::unique_ptr<NodeEntry>> nodes_;
   std::set<FreeKey> free_;                    ///< nodes with credit left
   std::set<std::pair<Time, JobId>> limited_;  ///< jobs that their rate limit holds back, and until when
+  std::vector<IsolationNote> notes_;
   std::uint64_t turn_ = 0;
 };
 

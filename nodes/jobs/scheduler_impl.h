@@ -1,32 +1,47 @@
 #pragma once
-/// Private to scheduler.cc and scheduler_leases.cc: what the scheduler keeps for each job and node.
+/// Private to scheduler*.cc: what the scheduler keeps for each job and node.
+///
+/// Files: scheduler.cc (jobs, rate limits, commits, reports), _nodes (nodes and their credit, what they say they hold), _leases
+/// (decisions), _losses (leases that come to nothing, isolation, second leases).
 
 #include <algorithm>
 
 #include "bus/base/assert.h"
 #include "nodes/jobs/scheduler.h"
+#include "nodes/jobs/worker_queue.h"
 
 namespace idunno {
 
 /// A batch that did not go straight.
 struct Scheduler::Trouble {
-  std::uint32_t attempt = 0;  ///< of its next lease
+  std::uint32_t attempt = 0;  ///< of its next lease: higher than all before
   std::uint32_t deaths = 0;
   std::uint32_t inputs_missing = 0;
-  std::set<NodeId> failed_at;  ///< gets it again only when all others failed too
+  std::set<NodeId> failed_at;               ///< gets it again only when all others failed too
+  std::optional<BatchIsolation> isolation;  ///< after attempts_max deaths
+
+  /// Numbers from kGiveUpAttempt on say that a batch is given up; the next number does not depend on that.
+  void attempted(std::uint32_t number) { attempt = std::min(std::max(attempt, number % kGiveUpAttempt + 1), kGiveUpAttempt - 1); }
 };
 
 struct Scheduler::JobEntry {
-  struct Out {
+  struct Holder {
     NodeId node;
     std::uint32_t attempt = 0;
+    std::uint64_t local_cost = 0;  ///< counted in `local`, given back when the lease comes to nothing
+    Time told{};                   ///< when the node was last told of it
+  };
+  struct Out {
+    std::vector<Holder> holders;  ///< one; two when it is hedged
     std::uint64_t pass = 0;
-    Time told{};  ///< when the node was last told of it
+    std::uint64_t tokens_nano = 0;  ///< taken from the rate limit
+    BatchIsolation::Trial trial;    ///< not empty: a trial
   };
   SchedulerJob spec;
   std::uint64_t batches = 0;
+  std::uint64_t batches_done = 0;
   std::vector<bool> committed;
-  std::uint64_t next = 0;  ///< lowest batch that was never leased
+  std::uint64_t next = 0;  ///< lowest batch that is to do and not in `out` or `to_redo`; none from here on was leased by us
   std::set<BatchIndex> to_redo;
   std::map<BatchIndex, Out> out;
   std::map<BatchIndex, Trouble> trouble;  ///< at most the batches that are out or to be redone
@@ -39,15 +54,19 @@ struct Scheduler::JobEntry {
   std::uint64_t tokens_nano = 0;  ///< of a query; grows by rate_limit_milli each microsecond
   Time refilled{};
   std::uint64_t retried = 0;
+  std::uint64_t hedged = 0;
 
   [[nodiscard]] bool has_work() const { return !to_redo.empty() || next < batches; }
   [[nodiscard]] std::uint32_t queries_of(std::uint64_t index) const {
     const std::uint64_t first = index * spec.batch;
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.batch, spec.queries - first));
   }
-  void skip_committed() {
-    while (next < batches && committed[next]) ++next;
+  /// Batches beyond `next` may be adopted, and lost again, before it comes to them.
+  void skip_taken() {
+    const auto taken = [&](BatchIndex batch) { return committed[batch] || out.contains(batch) || to_redo.contains(batch); };
+    while (next < batches && taken(static_cast<BatchIndex>(next))) ++next;
   }
+  [[nodiscard]] Lease lease_of(BatchIndex batch, const Out& given, const Holder& holder) const;
 };
 
 struct Scheduler::NodeEntry {

@@ -1,97 +1,11 @@
-// The decisions of the scheduler: which batch goes where, and what becomes of a lease that is lost.
+// The decisions of the scheduler: which batch goes where.
 
 #include "nodes/jobs/scheduler_impl.h"
-#include "nodes/jobs/worker_queue.h"
 
 namespace idunno {
 
 namespace {
 constexpr std::uint64_t kNano = 1'000'000'000;
-}
-
-// ---- leases that are lost ---------------------------------------------------------------------------------------------
-
-bool Scheduler::lost(JobId id, BatchIndex batch, std::uint32_t attempt, NodeId node, LeaseLoss why) {
-  JobEntry* job = find(id);
-  if (job == nullptr) return false;
-  const auto out = job->out.find(batch);
-  if (out == job->out.end() || out->second.attempt != attempt || out->second.node != node) return false;
-  redo(*job, batch, node, why);
-  refresh_runnable(*job, false);
-  return true;
-}
-
-void Scheduler::redo(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why) {
-  job.out.erase(batch);
-  job.to_redo.insert(batch);
-  const std::uint32_t queries = job.queries_of(batch);
-  order_.lost(job.spec.id, queries);
-  if (const auto local = job.local.find(node); local != job.local.end()) {
-    local->second -= std::min(local->second, order_.cost(job.spec.id, queries));
-  }
-  job.tokens_nano += std::uint64_t{queries} * (job.spec.rate_limit_milli > 0 ? kNano : 0);
-  give_back_to_node(job, node);
-
-  Trouble& trouble = job.trouble[batch];
-  trouble.attempt = std::min(trouble.attempt + 1, kGiveUpAttempt - 1);
-  if (why == LeaseLoss::returned) return;
-  ++job.retried;
-  if (why == LeaseLoss::node_lost) return;  // a node that returns is as good as any
-  if (why == LeaseLoss::executor_died) ++trouble.deaths;
-  if (why == LeaseLoss::input_missing) ++trouble.inputs_missing;
-  trouble.failed_at.insert(node);
-  const bool everywhere = std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
-    return !entry.second->open || trouble.failed_at.contains(entry.first);
-  });
-  if (everywhere) trouble.failed_at = {node};  // another round
-}
-
-bool Scheduler::gives_up(const Trouble& trouble) const {
-  const std::uint64_t inputs_max = std::uint64_t{kInputRoundsMax} * std::max<std::size_t>(nodes_.size(), 1);
-  return trouble.deaths >= config_.attempts_max || trouble.inputs_missing >= inputs_max;
-}
-
-bool Scheduler::allowed(const JobEntry& job, BatchIndex batch, NodeId node) const {
-  const auto found = job.trouble.find(batch);
-  if (found == job.trouble.end() || !found->second.failed_at.contains(node) || gives_up(found->second)) return true;
-  // Only when there is no other.
-  return std::none_of(nodes_.begin(), nodes_.end(),
-                      [&](const auto& entry) { return entry.second->open && !found->second.failed_at.contains(entry.first); });
-}
-
-std::vector<Assignment> Scheduler::unanswered(Time now, Duration age, std::size_t max) {
-  std::vector<Assignment> found;
-  for (auto& [id, job] : jobs_) {
-    if (!job->enabled) continue;
-    for (auto& [batch, out] : job->out) {
-      if (found.size() >= max) return found;
-      if (now < out.told + age || !nodes_.at(out.node)->open) continue;
-      out.told = now;
-      const std::uint64_t first = std::uint64_t{batch} * job->spec.batch;
-      found.push_back({out.node, Lease{id, batch, out.attempt, first, job->queries_of(batch), out.pass, job->spec.priority}});
-    }
-  }
-  return found;
-}
-
-// ---- a node's share ---------------------------------------------------------------------------------------------------
-
-void Scheduler::take_from_node(JobEntry& job, NodeEntry& node) {
-  ++node.leased;
-  node.turn = ++turn_;
-  if (node.last_model != job.spec.model) node.last_model = job.spec.model;
-  if (++job.held[node.id] >= node.slots) job.room.erase(node.id);
-  refresh_free(node);
-}
-
-void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id) {
-  const auto held = job.held.find(node_id);
-  ASSERT(held != job.held.end());
-  NodeEntry& node = *nodes_.at(node_id);
-  if (--held->second < node.slots) job.room.insert(node_id);
-  if (held->second == 0) job.held.erase(held);
-  --node.leased;
-  refresh_free(node);
 }
 
 // ---- decisions --------------------------------------------------------------------------------------------------------
@@ -189,35 +103,56 @@ std::optional<Assignment> Scheduler::next(Time now) {
   return std::nullopt;
 }
 
-Assignment Scheduler::lease(JobEntry& job, const Choice& choice, Time now) {
-  Assignment given;
-  given.node = choice.node;
-  Lease& lease = given.lease;
-  lease.job = job.spec.id;
-  lease.batch = choice.batch;
-  lease.first_query = std::uint64_t{choice.batch} * job.spec.batch;
-  lease.queries = job.queries_of(choice.batch);
-  lease.pass = order_.pass(job.spec.id);
-  lease.priority = job.spec.priority;
-  if (const auto trouble = job.trouble.find(choice.batch); trouble != job.trouble.end()) {
-    lease.attempt = trouble->second.attempt + (gives_up(trouble->second) ? kGiveUpAttempt : 0);
-  }
-  if (job.spec.rate_limit_milli > 0) job.tokens_nano -= std::uint64_t{lease.queries} * kNano;
-  if (choice.redo) {
-    job.to_redo.erase(choice.batch);
-  } else {
-    ++job.next;
-    job.skip_committed();
-  }
-  job.out.emplace(choice.batch, JobEntry::Out{choice.node, lease.attempt, lease.pass, now});
-  order_.leased(job.spec.id, lease.queries);
-  NodeEntry& node = *nodes_.at(choice.node);
+/// What a lease costs the job on that node; to be given back when it comes to nothing.
+std::uint64_t Scheduler::charge_node(JobEntry& job, NodeEntry& node, std::uint32_t queries) {
   const std::uint64_t local = local_pass(job, node);
+  const std::uint64_t cost = order_.cost(job.spec.id, queries);
   node.local_floor = std::max(node.local_floor, local - std::min(local, order_.cost(job.spec.id, job.spec.batch)));
-  job.local[node.id] = local + order_.cost(job.spec.id, lease.queries);
+  job.local[node.id] = local + cost;
+  return cost;
+}
+
+Lease Scheduler::JobEntry::lease_of(BatchIndex batch, const Out& given, const Holder& holder) const {
+  Lease lease;
+  lease.job = spec.id;
+  lease.batch = batch;
+  lease.attempt = holder.attempt;
+  lease.first_query = std::uint64_t{batch} * spec.batch;
+  lease.queries = queries_of(batch);
+  lease.pass = given.pass;
+  lease.priority = spec.priority;
+  lease.trial_from = given.trial.from;
+  lease.trial_to = given.trial.to;
+  if (const auto found = trouble.find(batch); found != trouble.end() && found->second.isolation)
+    lease.quarantined = found->second.isolation->masked();
+  return lease;
+}
+
+Assignment Scheduler::lease(JobEntry& job, const Choice& choice, Time now) {
+  NodeEntry& node = *nodes_.at(choice.node);
+  const std::uint32_t queries = job.queries_of(choice.batch);
+  JobEntry::Out out;
+  JobEntry::Holder holder;
+  holder.node = node.id;
+  holder.told = now;
+  out.pass = order_.pass(job.spec.id);
+  if (const auto found = job.trouble.find(choice.batch); found != job.trouble.end()) {
+    Trouble& trouble = found->second;
+    holder.attempt = trouble.attempt + (gives_up(trouble) ? kGiveUpAttempt : 0);
+    trouble.attempted(holder.attempt);
+    if (trouble.isolation) out.trial = trouble.isolation->trial();
+  }
+  if (job.spec.rate_limit_milli > 0) out.tokens_nano = std::uint64_t{queries} * kNano;
+  job.tokens_nano -= out.tokens_nano;
+  order_.leased(job.spec.id, queries);
+  holder.local_cost = charge_node(job, node, queries);
+  out.holders.push_back(holder);
+  if (choice.redo) job.to_redo.erase(choice.batch);
+  const JobEntry::Out& given = job.out.emplace(choice.batch, std::move(out)).first->second;
+  job.skip_taken();
   take_from_node(job, node);
   refresh_runnable(job, false);
-  return given;
+  return {node.id, job.lease_of(choice.batch, given, given.holders.front())};
 }
 
 }  // namespace idunno

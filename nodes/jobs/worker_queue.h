@@ -4,8 +4,11 @@
 /// of (priority descending, pass, job, batch), so a new job runs at the next batch border.
 ///
 /// The shell obeys WorkerOutput (discard first) and reports back with the matching call; every report about a lease that is gone
-/// (dropped, other epoch) is ignored. Each lease ends in exactly one of: its offer is answered, it is reported as failed, it is
-/// forgotten (dropped, or under an older session). Its key is then in `discard`.
+/// is ignored. Each lease ends in exactly one of: its offer is answered, it is reported as failed (a trial run that passed, too),
+/// it is forgotten (dropped). Its key is then in `discard`.
+///
+/// Leases outlive sessions: while nobody leads, and under the next coordinator, all of them go on. Whether a lease that arrives
+/// comes from the right coordinator is for the caller to decide (nodes/core/node_agent.h, epochs).
 ///
 /// Bounds: kLeasesHeldMax leases; inputs that are fetched but not running stay under the input cache limit, but for one batch a
 /// slot; kPipelineMax batches in a slot.
@@ -33,13 +36,6 @@ inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);
 /// for each of its queries, without the engine, and commits that. The job goes on.
 inline constexpr std::uint32_t kGiveUpAttempt = 1000;
 
-struct LeaseKey {
-  JobId job;
-  BatchIndex batch = 0;
-  std::uint32_t attempt = 0;
-  auto operator<=>(const LeaseKey&) const = default;
-};
-
 struct WorkerOutput {
   std::vector<Lease> fetch;  ///< get the inputs; answer input_ready / input_failed
   struct Start {
@@ -61,9 +57,15 @@ class WorkerQueue {
   /// job waits for one batch at most. `slots` >= 1.
   WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline = std::chrono::milliseconds(5));
 
-  /// Another coordinator or a new session: leases under older epochs are forgotten, but for those running or stored, whose
-  /// results are still offered.
-  void new_session(Epoch epoch, WorkerOutput& out);
+  /// Another coordinator, or the same anew: what is held goes on, but for `dropped`. Of those, what does not run is forgotten,
+  /// and what runs becomes unwanted (an executor cannot be interrupted without costing its other work). Results that are stored
+  /// are all offered again, dropped or not: only the answer to a commit tells the coordinator which block is surplus.
+  void new_session(Epoch epoch, const std::vector<LeaseKey>& dropped, WorkerOutput& out);
+  /// For the hello: the wanted leases, at most `max` of them. Those that run come first, then finished ones, then the waiting
+  /// ones in the order of their start. Waiting ones beyond are forgotten, the least urgent first; finished ones beyond are not
+  /// named, but offered all the same.
+  [[nodiscard]] std::vector<HeldLease> held(WorkerOutput& out, std::size_t max = kLeasesInHelloMax);
+  /// Also of leases that are held already: those are not started twice, and are wanted again.
   void granted(const LeaseGrant& grant, Time now, WorkerOutput& out);
   void dropped(const LeaseDrop& drop, WorkerOutput& out);
   void input_ready(const LeaseKey& lease, std::uint64_t bytes, Time now, WorkerOutput& out);
@@ -71,7 +73,8 @@ class WorkerQueue {
   /// The executor began with it (told for the events and the time).
   void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall);
   /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
-  /// store_failed. False: the lease is gone or its job is over; nothing is to be written, no answer is waited for.
+  /// store_failed. False: the lease is gone, its job is over or it was a trial; nothing is to be written, no answer is waited
+  /// for.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
                               WorkerOutput& out);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
@@ -82,13 +85,13 @@ class WorkerQueue {
   void offered_answer(const std::vector<LeaseKey>& leases, WorkerOutput& out);
   /// Gives up what has been fetched or stored for longer than kStageTimeMax: no answer will come. To be called now and then.
   void tick(Time now, WorkerOutput& out);
-  /// The offer did not reach a coordinator: it is made again at the next session.
-  void offer_lost(const std::vector<LeaseKey>& leases);
 
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
-  [[nodiscard]] std::size_t held() const { return held_.size(); }
+  /// What executors compute now and is wanted, the longest first, at most one for each slot.
+  [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
+  [[nodiscard]] std::size_t size() const { return held_.size(); }  ///< leases held, whatever their stage
+  [[nodiscard]] bool holds(const LeaseKey& lease) const { return held_.contains(lease); }
   [[nodiscard]] std::uint64_t input_bytes() const { return input_bytes_; }      ///< fetched and not handed to an executor
-  [[nodiscard]] std::size_t offers_lost() const { return lost_.size(); }        ///< results that wait for the next session
   [[nodiscard]] Epoch epoch() const { return epoch_; }                          ///< of the present session
   [[nodiscard]] std::uint32_t mean_batch_us() const { return mean_batch_us_; }  ///< of late (exponential average), 0 = none yet
   [[nodiscard]] const JobDescription* description(JobId job) const;
@@ -106,7 +109,7 @@ class WorkerQueue {
   struct Held {
     Lease lease;
     Stage stage = Stage::queued;
-    bool unwanted = false;               ///< its job is over: the result is not offered
+    bool unwanted = false;               ///< its job is over, or it was dropped: the result is not offered
     std::optional<std::uint64_t> bytes;  ///< of its inputs, once known
     std::uint64_t reserved_bytes = 0;    ///< counted for it while it is fetched
     std::uint32_t slot = 0;
@@ -141,9 +144,15 @@ class WorkerQueue {
   [[nodiscard]] static LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }
   [[nodiscard]] static Rank rank_of(const Lease& lease) { return {-std::int64_t{lease.priority}, lease.pass, key_of(lease)}; }
   [[nodiscard]] Held* find(const LeaseKey& key, Stage stage);
+  [[nodiscard]] static std::uint64_t duration_us(Duration duration) {
+    return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
+  }
   static void fail(const Lease& lease, BatchFailure why, const std::string& detail, WorkerOutput& out);
 
   void add(const Lease& lease, WorkerOutput& out);
+  void give_again(Held& held, const Lease& lease);
+  [[nodiscard]] std::set<Rank>* waiting_set(Stage stage);
+  void forget_stale_jobs(WorkerOutput& out);
   void leave_stage(Held& held);
   HeldMap::iterator end(HeldMap::iterator at, WorkerOutput& out);
   void forget_job(JobId job, WorkerOutput& out);
@@ -168,7 +177,7 @@ class WorkerQueue {
   std::set<Rank> queued_;  ///< these three hold the leases that do not run yet
   std::set<Rank> fetching_;
   std::set<Rank> ready_;
-  std::set<LeaseKey> lost_;  ///< offered, but the offer did not arrive
+  std::set<LeaseKey> computing_;  ///< running, and its executor has begun
   std::vector<Slot> slots_;
   std::uint64_t input_bytes_ = 0;
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive

@@ -23,6 +23,7 @@ constexpr std::size_t kPullsInFlightMax = 8;
 constexpr std::size_t kPullsQueuedMax = 16 * kBlocksPerRequestMax;
 constexpr std::size_t kGetBytesMax = kDataMessageBytesMax - (64U << 10U);
 constexpr Duration kUsageAge = std::chrono::seconds(1);
+constexpr std::size_t kDamagedKeptMax = 16 * kBlocksPerRequestMax;  ///< while nobody wants to hear of them
 constexpr Duration kIdleBeforeTrim = std::chrono::seconds(2);
 
 BlockStatus status_of(const Error& error) {
@@ -59,6 +60,7 @@ struct DataService::Impl {
   std::unique_ptr<RpcClient> client;
   std::unique_ptr<BlockWriter> writer;
   std::unique_ptr<BlockClient> blocks;
+  std::unique_ptr<Scrubber> scrubber;
   std::optional<BlockIdSource> ids;
 
   std::deque<std::pair<std::shared_ptr<PullTask>, std::size_t>> pulls;  // waiting: task, index of the block
@@ -72,6 +74,8 @@ struct DataService::Impl {
   Time usage_at;
   std::function<void(Error)> failure_handler;
   std::optional<Error> failure;
+  std::function<void(std::vector<BlockId>)> damaged_handler;
+  std::vector<BlockId> damaged_untold;
 
   std::thread thread;  // last: uses everything above
 
@@ -79,12 +83,14 @@ struct DataService::Impl {
   void serve();
   void put(const RequestContext& context, const PutBlocks& request, const Payload& payload);
   void get(const RequestContext& context, const GetBlocks& request);
+  Result<Payload> read(const BlockKey& key);
   void check_some(const std::shared_ptr<CheckTask>& task);
   void pull(std::vector<BlockRef> wanted, std::function<void(std::vector<BlockStatus>)> done);
   void pull_some();
   void pulled(const std::shared_ptr<PullTask>& task, std::size_t index, BlockStatus status);
   void list(const RequestContext& context, const ListBlocks& request);
   void fail(const Error& error);
+  void tell_damaged(const std::vector<BlockId>& damaged);
   void note_use();
   void trim_when_idle();
 
@@ -123,13 +129,22 @@ Status DataService::Impl::open(ZmqContext& context) {
   local.node = options.node;
   local.get = [this](const BlockKey& key) {
     note_use();
-    return opened.store->get(key);
+    return read(key);
   };
   local.put = [this](std::vector<NewBlock> written, BlockWriter::PutDone done) {
     note_use();
     writer->submit(std::move(written), std::move(done));
   };
   blocks = std::make_unique<BlockClient>(loop, *client, BlockClient::Options{}, std::move(local));
+  Scrubber::Options scrub = options.scrub;
+  scrub.bytes_per_s = options.scrub_bytes_per_s;
+  scrubber = std::make_unique<Scrubber>(
+      loop, *opened.store, scrub,
+      [this](std::vector<BlockId> damaged, std::function<void(bool)> done) {
+        writer->remove(std::move(damaged),
+                       [done = std::move(done)](const Result<std::uint64_t>& removed) { done(removed.ok()); });
+      },
+      [this](const std::vector<BlockId>& damaged) { tell_damaged(damaged); });
   ids.emplace(client->fresh_request_id().client);  // random, drawn once per process
   return {};
 }
@@ -195,7 +210,7 @@ void DataService::Impl::get(const RequestContext& context, const GetBlocks& requ
   std::vector<Payload> found;
   std::size_t found_bytes = 0;
   for (const BlockKey& key : request.blocks) {
-    auto bytes = opened.store->get(key);
+    auto bytes = read(key);
     reply.statuses.push_back(bytes ? BlockStatus::ok : status_of(bytes.error()));
     if (!bytes) continue;
     found_bytes += bytes->size();
@@ -208,12 +223,18 @@ void DataService::Impl::get(const RequestContext& context, const GetBlocks& requ
   server->reply(context, reply, Payload(std::move(together)));
 }
 
+Result<Payload> DataService::Impl::read(const BlockKey& key) {
+  auto bytes = opened.store->get(key);
+  if (!bytes && bytes.error().code == Errc::damaged) scrubber->suspect(key.id);
+  return bytes;
+}
+
 void DataService::Impl::check_some(const std::shared_ptr<CheckTask>& task) {
   note_use();
   std::uint64_t bytes = 0;
   while (task->next < task->request.blocks.size() && bytes < kCheckBytesPerTurn) {
     const BlockKey& key = task->request.blocks[task->next++];
-    const auto got = opened.store->get(key);
+    const auto got = read(key);
     task->statuses.push_back(got ? BlockStatus::ok : status_of(got.error()));
     bytes += key.length;
   }
@@ -281,6 +302,23 @@ void DataService::Impl::fail(const Error& error) {
   if (handler) handler(error);
 }
 
+void DataService::Impl::tell_damaged(const std::vector<BlockId>& damaged) {
+  std::function<void(std::vector<BlockId>)> handler;
+  {
+    const std::lock_guard lock(mutex);
+    handler = damaged_handler;
+    // What is over the bound is found again by the next inventory, as copies that got lost.
+    for (const BlockId id : damaged) {
+      if (!handler && damaged_untold.size() < kDamagedKeptMax) damaged_untold.push_back(id);
+    }
+  }
+  for (std::size_t first = 0; handler && first < damaged.size(); first += kBlocksPerRequestMax) {
+    const auto begin = damaged.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto count = static_cast<std::ptrdiff_t>(std::min(kBlocksPerRequestMax, damaged.size() - first));
+    handler({begin, begin + count});
+  }
+}
+
 void DataService::Impl::note_use() {
   used_since_trim = true;
   if (trim_planned) return;
@@ -320,6 +358,7 @@ Result<std::unique_ptr<DataService>> DataService::start_with_store(ZmqContext& c
 DataService::~DataService() {
   impl_->loop.stop();
   impl_->thread.join();
+  impl_->scrubber.reset();
   impl_->writer.reset();
 }
 
@@ -347,6 +386,17 @@ void DataService::on_failure(std::function<void(Error)> handler) {
   }
 }
 
+void DataService::on_damaged(std::function<void(std::vector<BlockId>)> handler) {
+  std::vector<BlockId> untold;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->damaged_handler = std::move(handler);
+    untold = std::exchange(impl_->damaged_untold, {});
+  }
+  if (!untold.empty()) impl_->loop.post([impl = impl_.get(), untold] { impl->tell_damaged(untold); });
+}
+
+const Scrubber::Totals& DataService::scrubbed() const { return impl_->scrubber->totals(); }
 EventLoop& DataService::loop() { return impl_->loop; }
 RpcClient& DataService::rpc() { return *impl_->client; }
 BlockStore& DataService::store() { return *impl_->opened.store; }

@@ -89,7 +89,7 @@ int run(const std::filesystem::path& config_file, std::uint32_t node) {
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "idunnod - a node of an IDunno cluster: stores blocks, runs batches; the first node of the configuration coordinates.\n"
+      "idunnod - a node of an IDunno cluster: stores blocks, runs batches; one of the first nine nodes coordinates.\n"
       "Usually started by `idunno up` or a service manager."};
   std::string config_file;
   std::uint32_t node = 0;

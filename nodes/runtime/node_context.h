@@ -14,7 +14,6 @@ namespace idunno {
 struct NodeContext {
   const ClusterConfig& config;
   const NodeConfig& self;
-  NodeId coordinator;  ///< the only voter so far
   Incarnation incarnation;
   std::uint32_t slots;  ///< executors of this node
   EventLoop& loop;

@@ -7,19 +7,24 @@
 
 #include <algorithm>
 #include <csignal>
+#include <fstream>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "bus/clock.h"
-#include "nodes/runtime/coordinator_shell.h"
+#include "bus/files.h"
+#include "nodes/runtime/agent_shell.h"
+#include "nodes/runtime/control_shell.h"
 #include "nodes/runtime/logging.h"
 #include "nodes/runtime/node_context.h"
-#include "nodes/runtime/node_session.h"
-#include "nodes/runtime/worker_shell.h"
+#include "nodes/runtime/swim_shell.h"
 
 namespace idunno {
 namespace {
+
+constexpr Duration kHandOverMax = std::chrono::milliseconds(500);  ///< for the office of a coordinator that is stopped
+constexpr Duration kGoodByeTime = std::chrono::milliseconds(150);  ///< for the last messages to leave
 
 std::string endpoint(const NodeConfig& node, Service service) {
   return fmt::format("tcp://{}:{}", node.bind.empty() ? node.host : node.bind, node.base_port + static_cast<unsigned>(service));
@@ -27,6 +32,23 @@ std::string endpoint(const NodeConfig& node, Service service) {
 
 std::uint32_t slots_of(const ClusterConfig& config) {
   return config.tuning.slots != 0 ? config.tuning.slots : std::max(1U, std::thread::hardware_concurrency());
+}
+
+std::vector<NodeId> node_ids(const ClusterConfig& config) {
+  std::vector<NodeId> ids;
+  for (const NodeConfig& node : config.nodes) ids.push_back(node.id);
+  return ids;
+}
+
+/// Grows from start to start, also when the clock was set back: a life with an earlier number would be taken for a dead one.
+Result<Incarnation> next_incarnation(const std::filesystem::path& data_dir) {
+  const std::filesystem::path file = data_dir / "incarnation";
+  std::uint64_t last = 0;
+  std::ifstream(file) >> last;
+  const std::uint64_t next = std::max<std::uint64_t>(wall_now_ms(), last + 1);
+  const Status written = files::write_atomically(file, std::to_string(next) + "\n", 0644, files::Existing::replace);
+  if (!written) return written.error();
+  return Incarnation{next};
 }
 
 }  // namespace
@@ -48,21 +70,29 @@ struct NodeShell::Impl {
   std::unique_ptr<RpcClient> client;
   std::unique_ptr<DataService> data;
   std::optional<NodeContext> context;
-  std::unique_ptr<WorkerShell> worker;
-  std::unique_ptr<NodeSession> session;
-  std::unique_ptr<CoordinatorShell> coordinator;
+  std::unique_ptr<AgentShell> agent;
+  std::unique_ptr<ControlShell> control;  ///< none on a node that keeps no log
+  std::unique_ptr<SwimShell> swim;
+
+  bool stopping = false;
 
   ~Impl() {
     if (signals >= 0) close(signals);
-    coordinator.reset();
-    session.reset();
     data.reset();  // its thread posts to the parts below
-    worker.reset();
+    swim.reset();
+    control.reset();
+    agent.reset();
   }
 
   Status open_sockets(const KeyPair& keys, const AddressBook& peers);
+  Status start_data(const KeyPair& keys, const AddressBook& peers);
   Status start_parts(const KeyPair& keys, const AddressBook& peers, const std::filesystem::path& executor_program);
-  void answer_for_followers();
+  Status start_control(const KeyPair& keys, const AddressBook& peers);
+  void start_membership();
+  void member_changed(const MemberChange& change);
+  void answer_without_log();
+  void stop();
+  void say_good_bye();
   void tell(Event event);
   void fatal(const Error& error);
   void on_signal();
@@ -127,8 +157,7 @@ Status NodeShell::Impl::open_sockets(const KeyPair& keys, const AddressBook& pee
   return {};
 }
 
-Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peers,
-                                    const std::filesystem::path& executor_program) {
+Status NodeShell::Impl::start_data(const KeyPair& keys, const AddressBook& peers) {
   DataService::Options data_options;
   data_options.node = self->id;
   data_options.endpoint = endpoint(*self, Service::data);
@@ -138,44 +167,74 @@ Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peer
   data_options.store.folder = self->data_dir / "blocks";
   data_options.store.cache_bytes = config.tuning.block_cache_bytes;
   data_options.store.reserve_bytes = config.tuning.disk_reserve_bytes;
+  data_options.scrub_bytes_per_s = config.tuning.scrub_bytes_per_s;
   auto service = DataService::start(*zmq, data_options);
   if (!service) return service.error();
   data = std::move(*service);
   data->on_failure([this](const Error& error) { loop.post([this, error] { fatal(error); }); });
 
-  const Incarnation incarnation{wall_now_ms()};  // grows from start to start
-  context.emplace(NodeContext{config, *self, config.nodes.front().id, incarnation, slots_of(config), loop, *client, *data, *zap,
+  return {};
+}
+
+Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peers,
+                                    const std::filesystem::path& executor_program) {
+  if (Status started = start_data(keys, peers); !started) return started;
+  const auto incarnation = next_incarnation(self->data_dir);
+  if (!incarnation) return incarnation.error();
+  context.emplace(NodeContext{config, *self, *incarnation, slots_of(config), loop, *client, *data, *zap,
                               [this](Event event) { tell(std::move(event)); }, [this](const Error& error) { fatal(error); }});
 
-  ping->on<Ping>([this, incarnation](const RequestContext& request, const Ping&, const Payload&) {
-    ping->reply(request, Pong{self->id, incarnation});
+  ping->on<Ping>([this, life = *incarnation](const RequestContext& request, const Ping&, const Payload&) {
+    ping->reply(request, Pong{self->id, life});
   });
-  worker = std::make_unique<WorkerShell>(*context, executor_program, [this] { session->lost(); });
-  session = std::make_unique<NodeSession>(
-      *context,
-      [this] {
-        return NodeSession::Load{worker->running(), worker->mean_batch_us()};
-      },
-      [this](Epoch epoch) { worker->new_session(epoch); });
-  loop.on_turn_end([this] { worker->end_turn(); });
-  if (self->id == context->coordinator) {
-    auto leading = CoordinatorShell::start(*context, *rpc, *events);
-    if (!leading) return leading.error();
-    coordinator = std::move(*leading);
-  } else {
-    answer_for_followers();
-  }
+  agent = std::make_unique<AgentShell>(*context, executor_program);
+  loop.on_turn_end([this] { agent->end_turn(); });
+  if (Status started = start_control(keys, peers); !started) return started;
+  start_membership();
   loop.on_turn_end([] { flush_log(); });
   return {};
 }
 
-void NodeShell::Impl::answer_for_followers() {
-  // A node that does not lead names the coordinator; clients follow.
+Status NodeShell::Impl::start_control(const KeyPair& keys, const AddressBook& peers) {
+  const std::vector<NodeId> log_nodes = config.log_nodes();
+  if (std::find(log_nodes.begin(), log_nodes.end(), self->id) == log_nodes.end()) {
+    answer_without_log();
+    return {};
+  }
+  auto started =
+      ControlShell::start(*context, ControlShell::Sockets{*zmq, *rpc, *events, keys, peers}, [this](NodeId leader, Epoch epoch) {
+        agent->leader_hint(leader, epoch);
+        loop.post([] {});  // the agent's turn has ended already
+      });
+  if (!started) return started.error();
+  control = std::move(*started);
+  return {};
+}
+
+void NodeShell::Impl::start_membership() {
+  SwimShell::Options options;
+  options.self = self->id;
+  options.members = node_ids(config);
+  options.incarnation = context->incarnation;
+  options.seed = context->incarnation.value ^ (std::uint64_t{self->id.value} << 32U);
+  options.config.probe_interval = config.tuning.probe_interval;
+  swim = std::make_unique<SwimShell>(loop, *client, *ping, *rpc, options,
+                                     [this](const MemberChange& change) { member_changed(change); });
+}
+
+void NodeShell::Impl::member_changed(const MemberChange& change) {
+  spdlog::info("membership: {} {}", to_string(change.node), change.why);
+  if (control) control->member_changed(change);
+}
+
+void NodeShell::Impl::answer_without_log() {
+  // A node without a log cannot lead: it names the coordinator it works for, and clients follow.
   rpc->on_other([this](const RequestContext& request) {
-    rpc->reply_error(
-        request,
-        {Errc::not_leader, fmt::format("{} does not lead; {} does", to_string(self->id), to_string(context->coordinator))},
-        context->coordinator);
+    const NodeId leader = agent->coordinator();
+    rpc->reply_error(request,
+                     {Errc::not_leader, fmt::format("{} keeps no log and cannot coordinate; {}", to_string(self->id),
+                                                    leader ? to_string(leader) + " does" : "nobody is known to do so now")},
+                     leader);
   });
 }
 
@@ -200,9 +259,22 @@ void NodeShell::Impl::on_signal() {
       reload_keys();
     } else {
       spdlog::info("stopping on signal {}", info.ssi_signo);
-      loop.stop();
+      stop();
     }
   }
+}
+
+/// A coordinator gives its office away before it goes, so that nobody has to find out. A second signal does not wait.
+void NodeShell::Impl::stop() {
+  if (std::exchange(stopping, true)) return loop.stop();
+  if (!control || !control->serving()) return say_good_bye();
+  loop.after(kHandOverMax, [this] { loop.stop(); });
+  control->hand_over([this] { loop.post([this] { say_good_bye(); }); });
+}
+
+void NodeShell::Impl::say_good_bye() {
+  swim->leave();
+  loop.after(kGoodByeTime, [this] { loop.stop(); });
 }
 
 void NodeShell::Impl::reload_keys() {
@@ -228,7 +300,7 @@ int NodeShell::run() {
   impl.loop.add_fd(impl.signals, [&impl] { impl.on_signal(); });
   spdlog::info("{} runs: {} slots, ports {} to {}, blocks in {}", to_string(impl.self->id), impl.context->slots,
                impl.self->base_port, impl.self->base_port + kPortsPerNode - 1, (impl.self->data_dir / "blocks").string());
-  impl.session->start();
+  impl.agent->start();
   impl.loop.run();
   impl.loop.remove_fd(impl.signals);
   flush_log();

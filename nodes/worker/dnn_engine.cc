@@ -208,8 +208,8 @@ void DnnEngine::append_row(const ExecuteBatch& batch, std::size_t item, const cv
 
 BatchExecuted DnnEngine::run(const ExecuteBatch& batch, ByteView payload, std::string& rows) {
   BatchExecuted done;
-  const auto fail = [&](const std::string& why) {
-    done.why = BatchFailure::model_unusable;
+  const auto fail = [&](const std::string& why, Errc code = Errc::invalid) {
+    done.why = code == Errc::full ? BatchFailure::executor_died : BatchFailure::model_unusable;
     done.detail = fmt::format("model {} cannot be used: {}", batch.model_key, why);
     return done;
   };
@@ -221,14 +221,20 @@ BatchExecuted DnnEngine::run(const ExecuteBatch& batch, ByteView payload, std::s
   try {
     begin_batch(batch.batch_size);
   } catch (const std::exception&) {
-    return fail("the batch does not fit into the executor's memory");
+    return fail("the batch does not fit into the executor's memory", Errc::full);
   }
+  auto masked = batch.masked.begin();
   for (std::size_t item = 0, offset = 0; item < batch.batch_size; ++item) {
     if (item >= batch.queries.size()) {
       clear_item(item);
       continue;
     }
-    if (const Status status = decode(batch, item, payload.substr(offset, batch.item_lengths[item])); !status) {
+    if (masked != batch.masked.end() && *masked == item) {
+      ++masked;
+      bad[item] = kQuarantinedText;
+      ++done.errors;
+      clear_item(item);
+    } else if (const Status status = decode(batch, item, payload.substr(offset, batch.item_lengths[item])); !status) {
       bad[item] = status.error().detail;
       ++done.errors;
       clear_item(item);
@@ -239,9 +245,9 @@ BatchExecuted DnnEngine::run(const ExecuteBatch& batch, ByteView payload, std::s
 
   begin = std::chrono::steady_clock::now();
   cv::Mat output;
-  if (done.errors < batch.queries.size()) {  // else no row needs it
+  if (done.errors < batch.queries.size() || batch.trial) {  // else no row needs it
     const auto computed = forward();
-    if (!computed) return fail(computed.error().detail);
+    if (!computed) return fail(computed.error().detail, computed.error().code);
     output = *computed;
   }
   done.infer_us = us_since(begin);

@@ -16,7 +16,8 @@ namespace idunno {
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// Appends one row for each query of `batch` to `rows`. `batch` has passed check_batch(). No exception leaves.
+  /// Appends one row for each query of `batch` to `rows`; what a trial appends is thrown away. `batch` has passed check_batch().
+  /// No exception leaves but std::bad_alloc; lack of memory may also be answered with executor_died.
   [[nodiscard]] virtual BatchExecuted run(const ExecuteBatch& batch, ByteView payload, std::string& rows) = 0;
   /// What this engine holds in memory, as far as it is known.
   [[nodiscard]] virtual std::uint64_t memory_bytes() const = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <numeric>
 
 namespace idunno {
@@ -72,6 +73,10 @@ Status check_batch(const ExecuteBatch& batch, std::size_t payload_bytes) {
   const std::uint64_t total = std::accumulate(batch.item_lengths.begin(), batch.item_lengths.end(), std::uint64_t{0});
   if (total != payload_bytes)
     return Error{Errc::invalid, fmt::format("{} bytes came for items of {} bytes", payload_bytes, total)};
+  const bool ascending =
+      std::adjacent_find(batch.masked.begin(), batch.masked.end(), std::greater_equal<>()) == batch.masked.end();
+  if (!ascending || (!batch.masked.empty() && batch.masked.back() >= batch.queries.size()))
+    return Error{Errc::invalid, fmt::format("the masked places are not places in a batch of {} queries", batch.queries.size())};
   return {};
 }
 

@@ -1,5 +1,7 @@
 #include "nodes/worker/executor_pool.h"
 
+#include <algorithm>
+
 #include "nodes/worker/executor_slot.h"
 
 namespace idunno {
@@ -29,6 +31,16 @@ void ExecutorPool::start(std::uint32_t slot, Task task) {
 
 void ExecutorPool::cancel(const LeaseKey& lease) {
   for (const auto& slot : impl_->slots) slot->cancel(lease);
+}
+
+std::vector<std::uint32_t> ExecutorPool::masked_places(const Lease& lease) {
+  if (!lease.is_trial()) return lease.quarantined;
+  std::vector<std::uint32_t> masked;
+  for (std::uint32_t place = 0; place < lease.queries; ++place) {
+    const bool tried = place >= lease.trial_from && place < lease.trial_to;
+    if (!tried || std::binary_search(lease.quarantined.begin(), lease.quarantined.end(), place)) masked.push_back(place);
+  }
+  return masked;
 }
 
 std::vector<int> ExecutorPool::pids() const {

@@ -40,7 +40,7 @@ class ExecutorPool {
     LeaseKey lease;
     bool executed = false;  ///< false: `why` and `detail`
     BatchExecuted head;
-    Payload rows;
+    Payload rows;  ///< none of a trial
     BatchFailure why = BatchFailure::executor_died;
     std::string detail;  ///< "executor of slot 1 (pid 4711) was killed by signal 11"
     Time at{};           ///< when it ended
@@ -56,6 +56,9 @@ class ExecutorPool {
   /// Forgets a task that has not begun; a running one goes on (its outcome is still reported).
   void cancel(const LeaseKey& lease);
   [[nodiscard]] std::vector<int> pids() const;
+
+  /// ExecuteBatch::masked for a lease: its quarantine, and in a trial all that is not tried.
+  [[nodiscard]] static std::vector<std::uint32_t> masked_places(const Lease& lease);
 
  private:
   struct Impl;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace idunno {
 
 inline constexpr std::size_t kExecutorHeadBytesMax = 4U << 20U;
 inline constexpr std::size_t kExecutorPayloadBytesMax = 512U << 20U;  ///< inputs of one batch
+
+/// The error of a query in quarantine (nodes/jobs/isolation.h): the same text wherever and however often its batch is computed.
+inline constexpr std::string_view kQuarantinedText = "quarantined: it ends the executor each time it is computed";
 
 /// Loads (or finds loaded) the model, computes one batch. Payload: the items' bytes, one after the other.
 struct ExecuteBatch {
@@ -34,10 +38,14 @@ struct ExecuteBatch {
   std::uint64_t first_query = 0;
   std::vector<std::string> queries;         ///< names, one an item
   std::vector<std::uint32_t> item_lengths;  ///< of the payload
+  /// Places in the batch, ascending, whose items are not looked at: zeros are computed in their place, as for an item that cannot
+  /// be decoded, and their rows are errors (kQuarantinedText).
+  std::vector<std::uint32_t> masked;
+  bool trial = false;  ///< only to see whether it ends the executor: the answer has no rows
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.model_key, s.onnx_file, s.labels_file, s.spec_toml, s.item_kind, s.item_shape, s.batch_size, s.top, s.job,
-                    s.batch, s.first_query, s.queries, s.item_lengths);
+                    s.batch, s.first_query, s.queries, s.item_lengths, s.masked, s.trial);
   }
   bool operator==(const ExecuteBatch&) const = default;
 };
@@ -46,7 +54,8 @@ struct ExecuteBatch {
 struct BatchExecuted {
   static constexpr std::uint8_t kKind = 2;
   bool ok = false;
-  BatchFailure why = BatchFailure::model_unusable;  ///< when not ok: model_unusable or result_too_large
+  /// When not ok: model_unusable, result_too_large, or executor_died: it ran out of memory and ends now, to begin anew.
+  BatchFailure why = BatchFailure::model_unusable;
   std::string detail;
   std::uint32_t errors = 0;   ///< error rows
   std::uint64_t load_us = 0;  ///< loading the model, when that was needed

@@ -20,6 +20,7 @@ constexpr unsigned long kTimerSlackNs = 1000;
 /// Address space beyond the data: shared libraries (imgcodecs brings some 150) and mapped model files.
 constexpr std::uint64_t kAddressSpaceExtra = 4ULL << 30U;
 constexpr int kExitBroken = 2;
+constexpr int kExitMemory = 3;
 
 void set_limit(int what, std::uint64_t bytes) {
   const rlimit limit{bytes, bytes};
@@ -29,6 +30,23 @@ void set_limit(int what, std::uint64_t bytes) {
 int broken(const std::string& why) {
   fmt::print(stderr, "idunno-executor: {}\n", why);
   return kExitBroken;
+}
+
+/// Lack of memory ends this executor: what is left of its heap is of no use to the batches that follow, and a fresh one may have
+/// room. Only where nothing but zeros was to be computed (the control of an isolation) is it the model's or the batch size's
+/// fault.
+void judge_memory(const ExecuteBatch& batch, BatchExecuted& done) {
+  if (done.ok || done.why != BatchFailure::executor_died) return;
+  if (batch.trial && batch.masked.size() == batch.queries.size()) {
+    done.why = BatchFailure::model_unusable;
+    done.detail = fmt::format(
+        "model {} cannot be used: a batch of {} does not fit into the executor's memory, whatever is in it; submit with a "
+        "smaller "
+        "batch",
+        batch.model_key, batch.batch_size);
+  } else {
+    done.detail = "ran out of its memory";
+  }
 }
 
 }  // namespace
@@ -72,7 +90,7 @@ BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView 
     }
   } catch (const std::bad_alloc&) {
     done = BatchExecuted{};
-    done.detail = fmt::format("model {} cannot be used: the batch does not fit into the executor's memory", batch.model_key);
+    done.why = BatchFailure::executor_died;
   } catch (const std::exception& error) {
     done = BatchExecuted{};
     done.detail = fmt::format("model {} cannot be used: {}", batch.model_key, error.what());
@@ -84,7 +102,8 @@ BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView 
     done.detail = fmt::format("the rows of a batch of {} have {} bytes, more than {}; submit with a smaller batch",
                               batch.batch_size, rows.size(), kResultBlockBytesMax);
   }
-  if (!done.ok) rows.clear();
+  judge_memory(batch, done);
+  if (!done.ok || batch.trial) rows.clear();
   return done;
 }
 
@@ -108,6 +127,7 @@ int serve(const ServeOptions& options) {
       // `rows` is written before it is used again: the payload may borrow it.
       writer.push(encode_head(done), {Payload(nullptr, rows)});
       if (const auto written = writer.flush(kExecutorFd); !written) return 0;  // the parent is gone or does not want it any more
+      if (!done.ok && done.why == BatchFailure::executor_died) return kExitMemory;
     }
   }
 }

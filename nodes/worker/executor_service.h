@@ -18,7 +18,7 @@ struct ServeOptions {
 /// RLIMIT_DATA and RLIMIT_AS; 0 = none.
 void limit_memory(std::uint64_t bytes);
 
-/// One request to one answer; `rows` is the answer's payload. No exception leaves.
+/// One request to one answer; `rows` is the answer's payload. No exception leaves. After executor_died the process is to end.
 [[nodiscard]] BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView payload, std::string& rows);
 
 /// Returns the exit status.

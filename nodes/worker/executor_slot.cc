@@ -210,6 +210,7 @@ void ExecutorSlot::read_answers() {
       if (!frame) return child_failed("sent " + frame.error().detail, Duration::zero());
       if (!frame->has_value()) break;
       if (!take_answer(**frame)) return child_failed("sent an answer that cannot be read", Duration::zero());
+      if (!child_) return;
     }
     if (*got == FrameReader::Read::closed) return child_failed("", kExitPatience);
     if (*got == FrameReader::Read::would_block) return;
@@ -220,6 +221,10 @@ bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   if (sent_ == 0) return false;
   auto head = decode_head<BatchExecuted>(frame.head);
   if (!head) return false;
+  if (!head->ok && head->why == BatchFailure::executor_died) {  // its own word before it ends
+    child_failed(head->detail, kExitPatience);
+    return true;
+  }
   const bool known = head->ok || head->why == BatchFailure::model_unusable || head->why == BatchFailure::result_too_large;
   if (!known) return false;
   ++answers_;

@@ -178,7 +178,8 @@ Status image_to_floats(ByteView bytes, const ModelSpec::Input& input, float* out
     if (image.empty()) return undecodable("the file is damaged");
     normalise(resized(image, input), input, out);
     return {};
-  } catch (const cv::Exception&) {
+  } catch (const cv::Exception& error) {
+    if (error.code == cv::Error::StsNoMem) throw std::bad_alloc();  // that says nothing about the file
     return undecodable("the file is damaged");
   }
 }
@@ -195,6 +196,7 @@ Status pixels_to_floats(ByteView bytes, const std::vector<std::uint32_t>& shape,
     normalise(resized(image, input), input, out);
     return {};
   } catch (const cv::Exception& error) {
+    if (error.code == cv::Error::StsNoMem) throw std::bad_alloc();
     return Error{Errc::internal, "cannot resize image: " + error.err};
   }
 }

@@ -1,4 +1,9 @@
+#include <unistd.h>
+
+#include <csignal>
 #include <ctime>
+#include <new>
+#include <vector>
 
 #include "nodes/worker/engine.h"
 #include "nodes/worker/result_rows.h"
@@ -18,14 +23,23 @@ std::int64_t now_ns() {
 /// engine of known speed for tests of fairness; it says so by its name and its empty rows.
 class NothingEngine final : public Engine {
  public:
-  explicit NothingEngine(const ModelSpec& spec) : per_query_ns_(std::int64_t{spec.nothing_us} * 1000) {}
+  explicit NothingEngine(const ModelSpec& spec) : spec_(spec), per_query_ns_(std::int64_t{spec.nothing_us} * 1000) {}
 
   BatchExecuted run(const ExecuteBatch& batch, ByteView /*payload*/, std::string& rows) override {
     const std::int64_t begin = now_ns();
-    for (std::size_t i = 0; i < batch.queries.size(); ++i)
-      append_classes_row(rows, batch.first_query + i, batch.queries[i], {}, {});
-    if (per_query_ns_ > 0) sleep_until_due(begin, static_cast<std::int64_t>(batch.queries.size()) * per_query_ns_);
     BatchExecuted done;
+    auto masked = batch.masked.begin();
+    for (std::size_t i = 0; i < batch.queries.size(); ++i) {
+      if (masked != batch.masked.end() && *masked == i) {
+        ++masked;
+        ++done.errors;
+        append_error_row(rows, batch.first_query + i, batch.queries[i], kQuarantinedText);
+        continue;
+      }
+      misbehave(batch.queries[i]);
+      append_classes_row(rows, batch.first_query + i, batch.queries[i], {}, {});
+    }
+    if (per_query_ns_ > 0) sleep_until_due(begin, static_cast<std::int64_t>(batch.queries.size()) * per_query_ns_);
     done.ok = true;
     done.infer_us = static_cast<std::uint64_t>((now_ns() - begin) / 1000);
     return done;
@@ -33,6 +47,22 @@ class NothingEngine final : public Engine {
   std::uint64_t memory_bytes() const override { return 0; }
 
  private:
+  /// What the spec asks for, by the query's name: for tests of what a bad query may do.
+  void misbehave(const std::string& query) const {
+    const auto named = [&](const std::string& part) { return !part.empty() && query.find(part) != std::string::npos; };
+    if (named(spec_.nothing_crash_on)) std::raise(SIGSEGV);
+    while (named(spec_.nothing_hang_on)) pause();
+    if (named(spec_.nothing_memory_on)) take_all_memory();
+  }
+  /// Until the limit of this process says no.
+  [[noreturn]] static void take_all_memory() {
+    constexpr std::size_t kPieceBytes = 16U << 20U;
+    constexpr std::size_t kPiecesMax = 1024;
+    std::vector<std::unique_ptr<char[]>> pieces;
+    while (pieces.size() < kPiecesMax) pieces.push_back(std::make_unique_for_overwrite<char[]>(kPieceBytes));
+    throw std::bad_alloc();
+  }
+
   /// A batch that follows at once is due one service time after the one before was due, not after that one woke up: otherwise the
   /// kernel's late wake-ups (tens of microseconds each) would add up and the speed would not be the stated one.
   void sleep_until_due(std::int64_t begin, std::int64_t service_ns) {
@@ -45,6 +75,7 @@ class NothingEngine final : public Engine {
     }
   }
 
+  ModelSpec spec_;
   std::int64_t per_query_ns_;
   std::int64_t due_ns_ = 0;
 };

@@ -177,10 +177,16 @@ void read_engine(TomlTable& table, ModelSpec& spec) {
   if (kind != "dnn" && kind != "nothing")
     return refuse(table, "kind", fmt::format("is \"{}\", not one of \"dnn\", \"nothing\"", kind));
   spec.nothing = kind == "nothing";
-  if (!spec.nothing) return refuse_keys(table, {"nothing_us"}, "is for kind = \"nothing\" only");
+  if (!spec.nothing) {
+    return refuse_keys(table, {"nothing_us", "nothing_crash_on", "nothing_hang_on", "nothing_memory_on"},
+                       "is for kind = \"nothing\" only");
+  }
   std::int64_t us = 0;
   table.get("nothing_us", us, 0, kNothingUsMax);
   spec.nothing_us = static_cast<std::uint32_t>(us);
+  table.get("nothing_crash_on", spec.nothing_crash_on);
+  table.get("nothing_hang_on", spec.nothing_hang_on);
+  table.get("nothing_memory_on", spec.nothing_memory_on);
 }
 
 /// TOML tells integers from floats, so a whole number gets its ".0".
@@ -237,6 +243,12 @@ std::string to_toml(const ModelSpec& spec) {
   std::string text;
   if (spec.nothing) {
     text += fmt::format("[engine]\nkind = \"nothing\"\nnothing_us = {}\n", spec.nothing_us);
+    const std::pair<const char*, const std::string&> faults[] = {{"nothing_crash_on", spec.nothing_crash_on},
+                                                                 {"nothing_hang_on", spec.nothing_hang_on},
+                                                                 {"nothing_memory_on", spec.nothing_memory_on}};
+    for (const auto& [key, text_of_query] : faults) {
+      if (!text_of_query.empty()) text += fmt::format("{} = {}\n", key, quoted(text_of_query));
+    }
   }
   const ModelSpec::Input& input = spec.input;
   if (input.width != 0 || !input.shape.empty()) {

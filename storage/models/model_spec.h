@@ -40,6 +40,11 @@ struct ModelSpec {
   } output;
   bool nothing = false;          ///< [engine] kind = "nothing": computes nothing; for `bench dispatch` only
   std::uint32_t nothing_us = 0;  ///< ... and takes this long for each query (an engine of known service time)
+  /// ... and, for tests of isolation, ends its executor at queries whose names contain this text (empty = none): by a crash, by
+  /// not coming back, by asking for more memory than it may have.
+  std::string nothing_crash_on;
+  std::string nothing_hang_on;
+  std::string nothing_memory_on;
 };
 
 [[nodiscard]] Result<ModelSpec> parse_model_spec(std::string_view toml, const std::string& source_name);

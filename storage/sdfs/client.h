@@ -22,71 +22,93 @@
 
 namespace idunno {
 
-/// Finds the coordinator, follows not_leader, retries on no_coordinator/unavailable/timeout with the same request id until
-/// `timeout`.
+/// Asks the coordinator, whoever that is: follows not_leader, goes on through a change of coordinator, and repeats a request with
+/// the same id until it is answered or `timeout` has passed, so that it happens once. A closed connection ends an attempt at
+/// once; a node that is silent (paused, or behind a slow network) is not waited for: others are asked beside it who leads now.
+///
+/// Reads are linearizable, unless a call (or the whole client) is `stale`: then any node that keeps the log may answer, from a
+/// state that may be old.
 class MetadataClient {
  public:
+  struct CallOptions {
+    RequestId request;          ///< {0,0}: a fresh one. A caller that chooses it gets the answer of an earlier call with that id
+    std::optional<bool> stale;  ///< only for reads; nothing = as set_stale_reads says
+    std::optional<Duration> timeout;  ///< of the whole call; nothing = the client's
+  };
+
+  /// `nodes`: those that may lead, the likeliest first.
   MetadataClient(EventLoop& loop, RpcClient& rpc, std::vector<NodeId> nodes, Duration timeout);
   ~MetadataClient();
 
   template <class Req>
-  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done, RequestId chosen = {}) {
-    // A caller that chooses the id gets the answer of an earlier call with that id (`submit --id`).
-    const RequestId id = chosen ? chosen : rpc().fresh_request_id();
-    start(
-        [this, request, id](NodeId node, Duration timeout, AttemptDone attempt_done,
-                            std::shared_ptr<Result<typename Req::Reply>> out) {
-          rpc().call(
-              node, Service::rpc, request, {}, RpcClient::CallOptions{timeout, id, {}},
-              std::function<void(Result<RpcReply<typename Req::Reply>>, NodeId)>(
-                  [attempt_done = std::move(attempt_done), out](Result<RpcReply<typename Req::Reply>> answer, NodeId leader) {
-                    if (answer) {
-                      *out = std::move(answer->body);
-                      attempt_done(Status{}, {});
-                    } else {
-                      attempt_done(answer.error(), leader);
-                    }
-                  }));
+  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done, CallOptions options) {
+    using Reply = typename Req::Reply;
+    const RequestId id = options.request ? options.request : rpc().fresh_request_id();
+    const bool stale = options.stale.value_or(stale_reads());
+    auto out = std::make_shared<Result<Reply>>(Error{Errc::internal, "no answer"});
+    Attempt attempt = [this, request, id, stale, out](NodeId node, Duration timeout, AttemptDone attempt_done) {
+      RpcClient::CallOptions how;
+      how.timeout = timeout;
+      how.request = id;
+      how.flags = stale ? kFlagStale : std::uint8_t{0};
+      rpc().call(node, Service::rpc, request, {}, how,
+                 std::function<void(Result<RpcReply<Reply>>, NodeId)>(
+                     [this, attempt_done = std::move(attempt_done), out](Result<RpcReply<Reply>> answer, NodeId leader) {
+                       if (!answer) return attempt_done(answer.error(), leader, {});
+                       const bool old = (answer->header.flags & kFlagStale) != 0;
+                       attempt_done(Status{}, {}, [this, out, old, body = std::move(answer->body)]() mutable {
+                         *out = std::move(body);
+                         if (old) note_stale_answer();
+                       });
+                     }));
+    };
+    start_attempts(
+        std::move(attempt),
+        [out, done = std::move(done)](const Status& status) {
+          if (!status) return done(status.error());
+          done(std::move(*out));
         },
-        std::make_shared<Result<typename Req::Reply>>(Error{Errc::internal, "no answer"}), std::move(done));
+        stale, options.timeout);
+  }
+  template <class Req>
+  void call(const Req& request, std::function<void(Result<typename Req::Reply>)> done, RequestId chosen = {}) {
+    call<Req>(request, std::move(done), CallOptions{chosen, {}, {}});
   }
 
   /// Blocks the calling thread, running the loop meanwhile: for the CLI.
   template <class Req>
-  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request, RequestId chosen = {}) {
+  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request, CallOptions options) {
     auto out = std::make_shared<std::optional<Result<typename Req::Reply>>>();
     call<Req>(
-        request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); }, chosen);
-    run_until([out] { return out->has_value(); });
+        request, [out](Result<typename Req::Reply> answer) { *out = std::move(answer); }, options);
+    run_until([out] { return out->has_value(); }, options.timeout);
     if (!*out) return Error{Errc::timeout, "no answer in time"};
     return std::move(**out);
   }
+  template <class Req>
+  [[nodiscard]] Result<typename Req::Reply> call_and_wait(const Req& request, RequestId chosen = {}) {
+    return call_and_wait(request, CallOptions{chosen, {}, {}});
+  }
+
+  void set_stale_reads(bool stale);
+  [[nodiscard]] bool stale_reads() const;
+  [[nodiscard]] std::uint64_t stale_answers() const;  ///< so many came from a node that does not lead
+
   [[nodiscard]] RpcClient& rpc();
   [[nodiscard]] EventLoop& loop();
   [[nodiscard]] NodeId coordinator_hint() const;
 
  private:
-  using AttemptDone = std::function<void(Status, NodeId leader)>;
+  /// `take` puts the answer in its place; it is called for the one answer that counts.
+  using AttemptDone = std::function<void(const Status&, NodeId leader, std::function<void()> take)>;
+  using Attempt = std::function<void(NodeId, Duration, AttemptDone)>;
   struct Impl;
   std::shared_ptr<Impl> impl_;
 
-  void run_until(const std::function<bool()>& done);
+  void run_until(const std::function<bool()>& done, std::optional<Duration> timeout);
+  void note_stale_answer();
   /// One logical call: attempts at nodes until it succeeds, fails for good, or time is up.
-  void start_attempts(std::function<void(NodeId, Duration, AttemptDone)> attempt, std::function<void(Status)> finished);
-
-  template <class Attempt, class Out, class Done>
-  void start(Attempt attempt, std::shared_ptr<Out> out, Done done) {
-    start_attempts(
-        [attempt = std::move(attempt), out](NodeId node, Duration timeout, AttemptDone attempt_done) {
-          attempt(node, timeout, std::move(attempt_done), out);
-        },
-        [out, done = std::move(done)](Status status) {
-          if (status)
-            done(std::move(*out));
-          else
-            done(status.error());
-        });
-  }
+  void start_attempts(Attempt attempt, std::function<void(const Status&)> finished, bool stale, std::optional<Duration> timeout);
 };
 
 /// A block to be written.

@@ -74,6 +74,7 @@ class Namespace {
   [[nodiscard]] Result<FsStatReply> stat(const FsStatRequest& request) const;
   [[nodiscard]] FsStoreReply store(const FsStoreRequest& request) const;
   [[nodiscard]] bool refers_to(BlockId id) const;
+  [[nodiscard]] const BlockRef* block(BlockId id) const;  ///< nullptr when no file or upload has it
   /// The ids between from (exclusive) and to (inclusive) that `node` should hold, in order.
   [[nodiscard]] std::vector<BlockId> held_by(NodeId node, BlockId from, BlockId to) const;
   /// At most `limit` blocks whose number of live replicas is not wanted = min(replication, live nodes), the most endangered

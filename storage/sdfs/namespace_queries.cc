@@ -192,6 +192,11 @@ FsStoreReply Namespace::store(const FsStoreRequest& request) const {
   return reply;
 }
 
+const BlockRef* Namespace::block(BlockId id) const {
+  const auto found = index_.find(id);
+  return found == index_.end() ? nullptr : &block_at(found->second);
+}
+
 bool Namespace::refers_to(BlockId id) const { return index_.count(id) != 0; }
 
 std::vector<BlockId> Namespace::held_by(NodeId node, BlockId from, BlockId to) const {

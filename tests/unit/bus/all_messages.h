@@ -5,6 +5,7 @@
 
 #include "bus/commands.h"
 #include "bus/messages.h"
+#include "bus/swim_messages.h"
 
 namespace idunno::test {
 
@@ -16,9 +17,9 @@ using AllMessages =
                JobControlReply, JobSetRequest, JobSetReply, JobReportsRequest, JobReportsReply, JobResultsRequest,
                JobResultsReply, NodeHello, NodeHelloReply, Heartbeat, HeartbeatReply, LeaseGrant, LeaseDrop, CommitBatches,
                CommitBatchesReply, BatchFailed, BatchFailedReply, ReplicaTask, ReplicaReport, ReplicaReportReply, Inventory,
-               InventoryReply, PutBlocks, PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks,
+               InventoryReply, DamagedBlocks, DamagedBlocksReply, TransferLeadership, TransferLeadershipReply, PutBlocks, PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks,
                PullBlocksReply, DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice,
-               StatsNotice>;
+               StatsNotice, SwimProbe, SwimAck, MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply>;
 
 using AllCommands = std::tuple<NewEpoch, RegisterNode, CommitFiles, RemoveFiles, MoveReplicas, ForgetBlocks, AddModel,
                                RemoveModel, SubmitJob, ControlJob, SetJob, FailJob, CommitBatchResults>;

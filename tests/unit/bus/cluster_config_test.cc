@@ -78,6 +78,8 @@ TEST_F(Config, MistakesAreNamedWithTheirLine) {
   EXPECT_NE(error_of(two_nodes + "[[node]]\nid = 3\nhost = \"0.0.0.0\"\nport = 7500\ndata_dir = \"d\"\n").find("can connect to"),
             std::string::npos);
   EXPECT_NE(error_of(two_nodes + "[tuning]\ndead_after = \"600ms\"\n").find("at least twice"), std::string::npos);
+  EXPECT_NE(error_of(two_nodes + "[tuning]\nelection_timeout_min = \"100ms\"\n").find("three times"), std::string::npos);
+  EXPECT_NE(error_of(two_nodes + "[tuning]\nelection_timeout_max = \"260ms\"\n").find("must exceed"), std::string::npos);
   EXPECT_NE(error_of(two_nodes + "[tuning]\ndead_after = 600\n").find("a duration as text"), std::string::npos);
   EXPECT_EQ(ClusterConfig::load(folder.path / "absent.toml").error().code, Errc::not_found);
 }

@@ -125,6 +125,31 @@ TEST(StatusJson, NamesRolesAndHasNoStandbyToInvent) {
   EXPECT_EQ(json["nodes"][1]["roles"], Json({"worker"}));
 }
 
+TEST(StatusJson, TellsVotersSparesAndWhatWasRefused) {
+  StatusReply status = good_status();
+  status.standby = NodeId{2};
+  status.voters = {NodeId{1}, NodeId{2}};
+  status.learners = {NodeId{3}};
+  status.refused_keys = 2;
+  status.refused_messages = 5;
+  const Json json = status_json(status);
+  EXPECT_EQ(json["standby"], "n2");
+  EXPECT_EQ(json["voters"], Json({"n1", "n2"}));
+  EXPECT_EQ(json["learners"], Json({"n3"}));
+  EXPECT_EQ(json["refused_keys"], 2);
+  EXPECT_EQ(json["refused_messages"], 5);
+  EXPECT_EQ(json["nodes"][1]["roles"], Json({"standby", "voter", "worker"}));
+  EXPECT_EQ(json["nodes"][2]["roles"], Json({"learner", "worker"}));
+}
+
+TEST(JobJson, TellsHedgesAndQuarantinedQueries) {
+  JobReport job = running_job();
+  job.hedged = 3;
+  job.quarantined = {7, 9};
+  EXPECT_EQ(job_detail_json(job)["hedged"], 3);
+  EXPECT_EQ(job_detail_json(job)["quarantined"], Json({7, 9}));
+}
+
 TEST(EventJson, LeavesOutWhatDoesNotApply) {
   Event event;
   event.node = NodeId{2};

@@ -52,6 +52,18 @@ TEST(Usage, NothingToDoListsTheCommands) {
   EXPECT_NE(ran.err.find("verify"), std::string::npos) << ran.err;
 }
 
+TEST(Usage, FailoverCommandsSayWhatTheyTake) {
+  const std::string kill = run_words({"kill-node", "--help"}).out;
+  for (const char* option : {"--coordinator", "--standby", "--random", "--wait"})
+    EXPECT_NE(kill.find(option), std::string::npos) << option;
+  EXPECT_NE(run_words({"bench", "failover", "--help"}).out.find("--svg"), std::string::npos);
+  EXPECT_NE(run_words({"member", "history", "--help"}).out.find("--from"), std::string::npos);
+  for (const char* command : {"ls", "stat", "locate", "store", "cat", "get"})
+    EXPECT_NE(run_words({"fs", command, "--help"}).out.find("--stale"), std::string::npos) << command;
+  EXPECT_EQ(run_words({"bench", "failover", "--signal", "HUP"}).exit_code, kUsage);
+  EXPECT_EQ(run_words({"bench", "failover", "--target", "everyone"}).exit_code, kUsage);
+}
+
 TEST(Usage, BadGlobalValuesAreUsageErrors) {
   EXPECT_EQ(run_words({"--timeout", "soon", "status"}).exit_code, kUsage);
   EXPECT_EQ(run_words({"-o", "xml", "status"}).exit_code, kUsage);

@@ -25,6 +25,9 @@ namespace idunno {
 
 inline constexpr WallMs kSimWall = 1'700'000'000'000;
 inline constexpr Duration kHop = std::chrono::milliseconds(1);
+inline constexpr Duration kProbeOfHint = std::chrono::milliseconds(120);    ///< from a closed connection to the death
+inline constexpr Duration kSuspectAfter = std::chrono::milliseconds(1500);  ///< of silence
+inline constexpr Duration kDeadAfter = std::chrono::milliseconds(3000);
 
 struct FakeWorker {
   NodeId id;
@@ -35,6 +38,8 @@ struct FakeWorker {
   std::uint64_t incarnation = 0;
   std::uint64_t store_id = 0;
   bool session = false;
+  NodeState told = NodeState::unknown;      ///< what membership says of it
+  Duration silent{};                        ///< so long, as membership sees it
   std::unique_ptr<WorkerQueue> queue;       ///< of this life
   std::vector<Time> slot_free;              ///< when each executor is through with what it has
   std::set<JobId> described;                ///< what the fetcher of inputs knows
@@ -59,16 +64,13 @@ class Sim {
       worker.store_id = i;
     }
     config.self = NodeId{1};
-    config.voters = {NodeId{1}};
     config.dead_after = std::chrono::milliseconds(3000);
   }
 
   void start() {
-    coordinator = std::make_unique<Coordinator>(config, ClusterState{}, Random{seed_of_coordinator});
-    CoordinatorOutput out;
-    coordinator->start(Epoch{1}, now, wall(), out);
-    obey(std::move(out));
+    take_office(ClusterState{}, 1);
     for (auto& [id, worker] : workers) start_worker(id);
+    watch();
     run_for(std::chrono::milliseconds(20));
   }
   /// Another coordinator takes over: the log is applied anew, what is in flight is lost.
@@ -76,15 +78,25 @@ class Sim {
     ClusterState state;
     for (const LogEntry& entry : log) (void)state.apply(entry);
     ++reign;
-    coordinator = std::make_unique<Coordinator>(config, std::move(state), Random{seed_of_coordinator});
-    CoordinatorOutput out;
-    coordinator->start(Epoch{epoch}, now, wall(), out);
-    obey(std::move(out));
+    take_office(std::move(state), epoch);
     for (auto& [id, worker] : workers) {
       if (!worker.up) continue;
       worker.session = false;
       hello(id);
     }
+  }
+  void take_office(ClusterState state, std::uint64_t epoch) {
+    log.push_back(LogEntry{LogIndex{log.size() + 1}, Epoch{epoch},
+                           encode_command(wall(), RequestId{}, NewEpoch{Epoch{epoch}, config.self})});
+    (void)state.apply(log.back());
+    coordinator = std::make_unique<Coordinator>(config, std::move(state), Random{seed_of_coordinator});
+    CoordinatorOutput out;
+    for (auto& [id, worker] : workers) {
+      if (worker.told == NodeState::unknown) continue;
+      coordinator->member_changed(id, worker.told, Incarnation{worker.incarnation}, now, out);
+    }
+    coordinator->start(Epoch{epoch}, now, wall(), out);
+    obey(std::move(out));
   }
 
   // -- time --
@@ -127,11 +139,14 @@ class Sim {
 
   // -- requests --
 
+  [[nodiscard]] RequestInfo info(Ticket ticket, RequestId id, const std::string& key, Epoch epoch = {}) const {
+    return RequestInfo{ticket, id, key, wall(), epoch, false};
+  }
   template <class Req>
   Ticket ask(const Req& request, RequestId id, const std::string& key = "admin") {
     const Ticket ticket = ++last_ticket;
     CoordinatorOutput out;
-    coordinator->handle(RequestInfo{ticket, id, key, wall()}, request, now, out);
+    coordinator->handle(info(ticket, id, key), request, now, out);
     obey(std::move(out));
     return ticket;
   }
@@ -192,10 +207,14 @@ class Sim {
 
   void start_worker(NodeId id) {
     FakeWorker& worker = workers.at(id);
+    if (worker.told == NodeState::alive || worker.told == NodeState::suspect) word(id, NodeState::dead);
     worker.up = true;
     worker.frozen = false;
     ++worker.life;
     ++worker.incarnation;
+    after(kHop, [this, id, life = worker.life] {
+      if (workers.at(id).life == life) word(id, NodeState::alive);
+    });
     worker.queue = std::make_unique<WorkerQueue>(worker.slots, 64U << 20U);
     worker.slot_free.assign(worker.slots, now);
     hello(id);
@@ -210,15 +229,45 @@ class Sim {
     worker.described.clear();
     worker.inbox.clear();
     if (!connection_closes) return;
-    CoordinatorOutput out;
-    coordinator->connection_lost(id, now, out);
-    obey(std::move(out));
+    after(kProbeOfHint, [this, id, life = worker.life] {
+      if (workers.at(id).life == life && workers.at(id).told != NodeState::dead) word(id, NodeState::dead);
+    });
   }
   void wipe(NodeId id) {
     workers.at(id).blocks.clear();
     workers.at(id).store_id += 1000;
   }
   std::string key_of(NodeId id) { return to_string(id); }
+
+  // -- membership --
+
+  void word(NodeId id, NodeState state) {
+    FakeWorker& worker = workers.at(id);
+    worker.told = state;
+    worker.silent = Duration{};
+    CoordinatorOutput out;
+    coordinator->member_changed(id, state, Incarnation{worker.incarnation}, now, out);
+    obey(std::move(out));
+  }
+  /// What swim makes of silence, roughly.
+  void watch() {
+    constexpr Duration kRound = std::chrono::milliseconds(100);
+    after(kRound, [this] { watch(); });
+    if (!watching) return;
+    for (auto& [id, worker] : workers) {
+      if (worker.up && !worker.frozen) {
+        if (worker.told == NodeState::suspect || worker.told == NodeState::dead) word(id, NodeState::alive);
+        worker.silent = Duration{};
+        continue;
+      }
+      if (worker.told == NodeState::dead || worker.told == NodeState::unknown) continue;
+      const Duration silent = worker.silent + kRound;
+      if (silent >= kSuspectAfter && worker.told == NodeState::alive) word(id, NodeState::suspect);
+      if (silent >= kDeadAfter) word(id, NodeState::dead);
+      worker.silent = silent;
+    }
+  }
+  bool watching = true;
 
   std::function<bool(const FakeWorker&, const Lease&, BatchFailed&)> fails;  ///< whether this run of a batch fails, and how
   std::function<bool(NodeId, MessageType)> loses;  ///< whether this message to or from a node does not arrive, and nobody notices
@@ -282,15 +331,6 @@ class Sim {
       if (event.type == "batch_committed") ++commits_accepted[{event.job, static_cast<BatchIndex>(event.batch)}];
       if (event.type != "batch_leased" && event.type != "batch_committed") events.push_back(std::move(event));
     }
-    for (const NodeId id : out.probe) {
-      const FakeWorker& worker = workers.at(id);
-      if (!worker.up || worker.frozen) continue;
-      after(kHop, [this, id, incarnation = Incarnation{worker.incarnation}] {
-        CoordinatorOutput more;
-        coordinator->pong(id, incarnation, now, more);
-        obey(std::move(more));
-      });
-    }
   }
 
   template <class Req>
@@ -305,7 +345,7 @@ class Sim {
         if (workers.at(id).life == life) deliver(workers.at(id), [done, answer] { done(answer); });
       };
       CoordinatorOutput out;
-      coordinator->handle(RequestInfo{ticket, RequestId{1000 + id.value, ++last_request}, key_of(id), wall()}, request, now, out);
+      coordinator->handle(info(ticket, RequestId{1000 + id.value, ++last_request}, key_of(id)), request, now, out);
       obey(std::move(out));
     });
   }
@@ -332,11 +372,13 @@ class Sim {
     hello.incarnation = Incarnation{worker.incarnation};
     hello.store_id = worker.store_id;
     hello.slots = worker.slots;
+    WorkerOutput forgotten;
+    hello.held = worker.queue->held(forgotten);
     send(worker, hello, [this, &worker](const Answer& answer) {
       worker.session = answer.type == MessageType::node_hello_reply;
       if (!worker.session) return;
       WorkerOutput out;
-      worker.queue->new_session(Epoch{reign + 1}, out);
+      worker.queue->new_session(Epoch{reign + 1}, decode<NodeHelloReply>(answer.body)->dropped, out);
       obey(worker, std::move(out));
     });
   }
@@ -457,7 +499,8 @@ class Sim {
       return obey(worker, std::move(out));
     }
     const auto infer_us = static_cast<std::uint64_t>(cost.count());
-    if (worker.queue->finished(slot, key, gives_up ? lease.queries : 0, infer_us, now, out)) {
+    const auto errors = gives_up ? lease.queries : static_cast<std::uint32_t>(lease.quarantined.size());
+    if (worker.queue->finished(slot, key, errors, infer_us, now, out)) {
       BlockRef block{BlockId{5, ++last_block}, 100, hash128(batch_name(lease.job, lease.batch)), {}};
       block.replicas = place_block(block.id, worker.placement, config.replication);
       for (const NodeId holder : block.replicas) workers.at(holder).blocks.insert(block.id);
@@ -476,9 +519,8 @@ class Sim {
       worker.queue->offered_answer({key}, out);
       obey(worker, std::move(out));
     });
-    later(worker, std::chrono::milliseconds(700), [this, key, answered](FakeWorker& at) {
+    later(worker, std::chrono::milliseconds(700), [this, answered](FakeWorker& at) {
       if (*answered) return;
-      at.queue->offer_lost({key});
       at.session = false;
       hello(at.id);
     });

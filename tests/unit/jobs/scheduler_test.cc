@@ -8,39 +8,10 @@
 #include <map>
 
 #include "nodes/jobs/worker_queue.h"
+#include "tests/unit/jobs/scheduler_helpers.h"
 
 namespace idunno {
 namespace {
-
-constexpr Time kStart = Time{} + std::chrono::seconds(100);
-
-SchedulerJob job_of(std::uint64_t id, std::uint64_t queries, std::uint32_t batch, std::uint32_t weight_milli = 1000) {
-  SchedulerJob job;
-  job.id = JobId{id};
-  job.queries = queries;
-  job.batch = batch;
-  job.weight_milli = weight_milli;
-  job.model = "m" + std::to_string(id);
-  return job;
-}
-
-std::vector<Assignment> all_next(Scheduler& scheduler, Time now = kStart) {
-  std::vector<Assignment> given;
-  while (auto next = scheduler.next(now)) given.push_back(*next);
-  return given;
-}
-
-BatchCommit commit_of(const Assignment& given, std::uint64_t duration_us = 100'000) {
-  BatchCommit commit;
-  commit.job = given.lease.job;
-  commit.batch = given.lease.batch;
-  commit.attempt = given.lease.attempt;
-  commit.node = given.node;
-  commit.queries = given.lease.queries;
-  commit.duration_us = duration_us;
-  commit.infer_us = duration_us;
-  return commit;
-}
 
 TEST(Scheduler, GivesNothingWithoutNodesOrJobs) {
   Scheduler scheduler({});
@@ -268,22 +239,6 @@ TEST(Scheduler, AJobThatLostLeasesCatchesUp) {
   const auto again = all_next(scheduler);
   ASSERT_GE(again.size(), 4U);
   for (std::size_t i = 0; i < std::min(lost, again.size()); ++i) EXPECT_EQ(again[i].lease.job, JobId{1}) << i;
-}
-
-TEST(Scheduler, GivesUpABatchAfterSoManyDeaths) {
-  Scheduler scheduler({std::chrono::milliseconds(1000), 3});
-  scheduler.add_node(NodeId{1}, 1);
-  scheduler.add_node(NodeId{2}, 1);
-  scheduler.add_job(job_of(1, 10, 10), {}, true, kStart);
-  for (std::uint32_t attempt = 0; attempt < 3; ++attempt) {
-    const auto given = all_next(scheduler);
-    ASSERT_EQ(given.size(), 1U);
-    EXPECT_EQ(given[0].lease.attempt, attempt);
-    ASSERT_TRUE(scheduler.lost(JobId{1}, 0, attempt, given[0].node, LeaseLoss::executor_died));
-  }
-  const auto last = all_next(scheduler);
-  ASSERT_EQ(last.size(), 1U);
-  EXPECT_GE(last[0].lease.attempt, kGiveUpAttempt);
 }
 
 TEST(Scheduler, OtherLossesDoNotCountAsDeaths) {

@@ -72,7 +72,7 @@ std::vector<WorkerOutput::Start> fetch_all(WorkerQueue& queue, WorkerOutput out,
 struct OneRunning {
   explicit OneRunning(Duration pipeline = std::chrono::milliseconds(5)) : queue(1, 1'000'000, pipeline) {
     WorkerOutput out;
-    queue.new_session(Epoch{1}, out);
+    queue.new_session(Epoch{1}, {}, out);
     queue.granted(grant({describe(1)}, {running}), kStart, out);
     EXPECT_EQ(fetch_all(queue, out, 1000).size(), 1U);
     queue.started(0, key_of(running), kStart, kWall);
@@ -87,7 +87,7 @@ TEST(WorkerQueue, TakesALeaseFromGrantToAnsweredOffer) {
   WorkerOutput out;
   queue.granted(grant({describe(1)}, {given}), at_us(0), out);
   EXPECT_EQ(out.fetch, std::vector<Lease>{given});
-  EXPECT_EQ(queue.held(), 1U);
+  EXPECT_EQ(queue.size(), 1U);
   EXPECT_EQ(queue.description(JobId{1})->model.name, "net");
 
   out = {};
@@ -106,12 +106,12 @@ TEST(WorkerQueue, TakesALeaseFromGrantToAnsweredOffer) {
   EXPECT_TRUE(out.offer.empty());
   queue.stored(key_of(given), result_block(1), kSelf, at_us(1500), out);
   ASSERT_EQ(out.offer.size(), 1U);
-  EXPECT_EQ(out.offer[0], (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700}));
-  EXPECT_EQ(queue.held(), 1U);
+  EXPECT_EQ(out.offer[0], (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700, {}}));
+  EXPECT_EQ(queue.size(), 1U);
   EXPECT_TRUE(out.discard.empty());
 
   queue.offered_answer({key_of(given)}, out);
-  EXPECT_EQ(queue.held(), 0U);
+  EXPECT_EQ(queue.size(), 0U);
   EXPECT_EQ(out.discard, std::vector<LeaseKey>{key_of(given)});
   EXPECT_TRUE(out.failures.empty());
   EXPECT_TRUE(out.forget_jobs.empty());
@@ -167,7 +167,7 @@ TEST(WorkerQueue, ANewJobIsFetchedEvenWhenTheInputCacheIsFull) {
   EXPECT_EQ(names(out.fetch), Names{"j2/b0"});
   ASSERT_FALSE(out.discard.empty()) << "inputs needed last make room";
   for (const LeaseKey& key : out.discard) EXPECT_GT(key.batch, 5U);
-  EXPECT_EQ(queue.held(), 101U) << "what made room is still held";
+  EXPECT_EQ(queue.size(), 101U) << "what made room is still held";
   EXPECT_LE(queue.input_bytes(), 10'000U);
   // What made room is fetched again when it is due; nothing is lost.
   Names started;
@@ -303,7 +303,7 @@ TEST(WorkerQueue, ReportsALeaseOfAJobThatItHasNoDescriptionOf) {
   EXPECT_EQ(out.failures[0].why, BatchFailure::input_missing);
   EXPECT_EQ(out.failures[0].attempt, 1U);
   EXPECT_TRUE(out.fetch.empty());
-  EXPECT_EQ(queue.held(), 0U);
+  EXPECT_EQ(queue.size(), 0U);
 }
 
 TEST(WorkerQueue, HoldsABoundedNumberOfLeases) {
@@ -312,7 +312,7 @@ TEST(WorkerQueue, HoldsABoundedNumberOfLeases) {
   std::vector<Lease> leases;
   for (BatchIndex batch = 0; batch <= kLeasesHeldMax; ++batch) leases.push_back(lease(1, batch));
   queue.granted(grant({describe(1)}, leases), kStart, out);
-  EXPECT_EQ(queue.held(), kLeasesHeldMax);
+  EXPECT_EQ(queue.size(), kLeasesHeldMax);
   ASSERT_EQ(out.failures.size(), 1U);
   EXPECT_EQ(out.failures[0].why, BatchFailure::returned);
   EXPECT_EQ(out.failures[0].batch, kLeasesHeldMax);
@@ -338,7 +338,7 @@ TEST(WorkerQueue, ReportsFailuresOfInputsExecutorAndStore) {
   world.queue.store_failed(LeaseKey{JobId{1}, 2, 1}, "disk full", out);
   ASSERT_EQ(out.failures.size(), 1U);
   EXPECT_EQ(out.failures[0].why, BatchFailure::not_stored);
-  EXPECT_EQ(world.queue.held(), 0U);
+  EXPECT_EQ(world.queue.size(), 0U);
 }
 
 TEST(WorkerQueue, FinishedTellsWhetherTheRowsAreWanted) {
@@ -365,7 +365,7 @@ TEST(WorkerQueue, GivesUpFetchingAndStoringThatNeverEnds) {
   ASSERT_EQ(out.failures.size(), 2U);
   EXPECT_EQ(out.failures[1].why, BatchFailure::input_missing);
   EXPECT_EQ(out.discard, (std::vector<LeaseKey>{key_of(world.running), {JobId{1}, 1, 1}}));
-  EXPECT_EQ(world.queue.held(), 0U);
+  EXPECT_EQ(world.queue.size(), 0U);
   // Answers that come after all lead to nothing.
   out = {};
   world.queue.stored(key_of(world.running), result_block(1), kSelf, kStart + kStageTimeMax * 2, out);
@@ -381,7 +381,7 @@ TEST(WorkerQueue, DoesNotGiveUpWhatWaitsForAnExecutorOrRuns) {
   world.queue.input_ready(LeaseKey{JobId{1}, 1, 1}, 10, kStart, out);
   world.queue.tick(kStart + kStageTimeMax * 3, out);
   EXPECT_TRUE(out.failures.empty());
-  EXPECT_EQ(world.queue.held(), 2U);
+  EXPECT_EQ(world.queue.size(), 2U);
 }
 
 TEST(WorkerQueue, PausingGivesBackWhatHasNotStarted) {
@@ -395,7 +395,7 @@ TEST(WorkerQueue, PausingGivesBackWhatHasNotStarted) {
   for (const BatchFailed& failure : out.failures) EXPECT_EQ(failure.why, BatchFailure::returned);
   EXPECT_TRUE(out.forget_jobs.empty());
   EXPECT_NE(world.queue.description(JobId{1}), nullptr);
-  EXPECT_EQ(world.queue.held(), 2U);
+  EXPECT_EQ(world.queue.size(), 2U);
   // What runs ends as usual.
   out = {};
   (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out);
@@ -416,7 +416,7 @@ TEST(WorkerQueue, DroppingForgetsSilentlyAndDiscardsWhatRuns) {
   EXPECT_TRUE(out.failures.empty());
   EXPECT_EQ(out.discard.size(), 2U);
   EXPECT_TRUE(out.forget_jobs.empty()) << "one is still running";
-  EXPECT_EQ(world.queue.held(), 1U);
+  EXPECT_EQ(world.queue.size(), 1U);
   // Late reports of what is gone lead to nothing but the freeing of inputs.
   out = {};
   world.queue.input_ready(LeaseKey{JobId{1}, 1, 1}, 10, kStart, out);
@@ -429,7 +429,7 @@ TEST(WorkerQueue, DroppingForgetsSilentlyAndDiscardsWhatRuns) {
   EXPECT_EQ(out.forget_jobs, std::vector<JobId>{JobId{1}});
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(20), out);
   EXPECT_TRUE(out.offer.empty());
-  EXPECT_EQ(world.queue.held(), 0U);
+  EXPECT_EQ(world.queue.size(), 0U);
   EXPECT_EQ(world.queue.description(JobId{1}), nullptr);
 }
 
@@ -450,52 +450,203 @@ TEST(WorkerQueue, DroppingDiscardsWhatIsStoredOrOffered) {
   world.queue.stored(LeaseKey{JobId{1}, 1, 1}, result_block(2), kSelf, at_us(20'001), out);
   EXPECT_TRUE(out.offer.empty());
   EXPECT_EQ(out.forget_jobs, std::vector<JobId>{JobId{1}});
-  EXPECT_EQ(world.queue.held(), 0U);
+  EXPECT_EQ(world.queue.size(), 0U);
 }
 
-TEST(WorkerQueue, ANewSessionKeepsWhatRunsAndOffersResultsAgain) {
-  OneRunning world;
-  WorkerOutput out;
-  world.queue.granted(grant({}, {lease(1, 1), lease(1, 2), lease(1, 3)}), kStart, out);
-  fetch_all(world.queue, out, 10);
-  out = {};
-  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(10'000), out);
-  world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(10'001), out);
-  ASSERT_EQ(out.offer.size(), 1U);
-  const BatchCommit commit = out.offer[0];
-  world.queue.offer_lost({key_of(world.running)});
-  EXPECT_EQ(world.queue.offers_lost(), 1U);
+/// Under epoch 1, of j1: b0 is offered, b1 runs, b2 is ready, b3 is fetched, b4 and b5 are queued.
+struct AllStages : OneRunning {
+  AllStages() {
+    WorkerOutput out;
+    queue.granted(grant({}, {lease(1, 1), lease(1, 2)}), kStart, out);
+    fetch_all(queue, out, 900'000);
+    (void)queue.finished(0, key_of(running), 0, 0, at_us(10'000), out);
+    queue.started(0, batch(1), at_us(10'000), kWall);
+    out = {};
+    queue.stored(key_of(running), result_block(1), kSelf, at_us(10'001), out);
+    commit = out.offer.at(0);
+    out = {};
+    queue.granted(grant({}, {lease(1, 3), lease(1, 4), lease(1, 5)}), at_us(10'002), out);
+  }
+  static LeaseKey batch(BatchIndex index) { return {JobId{1}, index, 1}; }
+  BatchCommit commit;
+};
 
-  out = {};
-  world.queue.new_session(Epoch{2}, out);
+TEST(WorkerQueue, ANewSessionKeepsEverythingAndOffersResultsAgain) {
+  AllStages world;
+  EXPECT_EQ(world.queue.size(), 6U);
+  WorkerOutput out;
+  world.queue.new_session(Epoch{2}, {}, out);
   EXPECT_EQ(world.queue.epoch(), Epoch{2});
-  EXPECT_EQ(out.offer, std::vector<BatchCommit>{commit});
-  EXPECT_EQ(out.discard, (std::vector<LeaseKey>{{JobId{1}, 2, 1}, {JobId{1}, 3, 1}}));
+  EXPECT_EQ(out.offer, std::vector<BatchCommit>{world.commit});
+  EXPECT_TRUE(out.discard.empty());
   EXPECT_TRUE(out.failures.empty());
-  EXPECT_EQ(world.queue.offers_lost(), 0U);
+  EXPECT_EQ(world.queue.size(), 6U);
   EXPECT_EQ(world.queue.running(), 1U);
 
-  // The coordinator leases again, among them what runs here: that is not computed twice.
+  // The coordinator leases again what it did not know to be here: that is neither fetched nor computed twice.
   out = {};
-  world.queue.granted(grant({describe(1)}, {lease(1, 1), lease(1, 2)}), at_us(11'000), out);
-  EXPECT_EQ(names(out.fetch), Names{"j1/b2"});
+  world.queue.granted(grant({describe(1)}, {lease(1, 0), lease(1, 1), lease(1, 2), lease(1, 6)}), at_us(11'000), out);
+  EXPECT_EQ(world.queue.size(), 7U);
+  EXPECT_TRUE(out.failures.empty());
+  EXPECT_TRUE(out.start.empty());
   out = {};
-  (void)world.queue.finished(0, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(20'000), out);
-  world.queue.stored(LeaseKey{JobId{1}, 1, 1}, result_block(2), kSelf, at_us(20'001), out);
+  EXPECT_TRUE(world.queue.finished(0, AllStages::batch(1), 0, 0, at_us(20'000), out));
+  EXPECT_EQ(names(out.start), Names{"j1/b2"}) << "fetched before the session, not thrown away";
+  world.queue.stored(AllStages::batch(1), result_block(2), kSelf, at_us(20'001), out);
   EXPECT_EQ(out.offer.size(), 1U);
-  world.queue.offered_answer({key_of(world.running), LeaseKey{JobId{1}, 1, 1}}, out);
-  EXPECT_EQ(world.queue.held(), 1U);
+  world.queue.offered_answer({key_of(world.running), AllStages::batch(1)}, out);
+  EXPECT_EQ(world.queue.size(), 5U);
+}
+
+TEST(WorkerQueue, ANewSessionForgetsWhatIsDroppedAndDoesNotOfferWhatRuns) {
+  AllStages world;
+  WorkerOutput out;
+  const std::vector<LeaseKey> dropped{
+      AllStages::batch(0), AllStages::batch(1), AllStages::batch(2), AllStages::batch(4), {JobId{9}, 0, 0}};
+  world.queue.new_session(Epoch{2}, dropped, out);
+  EXPECT_EQ(out.discard, (std::vector<LeaseKey>{AllStages::batch(2), AllStages::batch(4)}));
+  EXPECT_TRUE(out.failures.empty());
+  EXPECT_EQ(out.offer, std::vector<BatchCommit>{world.commit}) << "a stored result is offered whatever the hello's answer says";
+  WorkerOutput hello;
+  for (const HeldLease& held : world.queue.held(hello)) EXPECT_NE(held.lease, AllStages::batch(1)) << "not wanted";
+  EXPECT_TRUE(world.queue.running_batches(at_us(15'000)).empty());
+  // The executor's rows are not stored.
+  out = {};
+  EXPECT_FALSE(world.queue.finished(0, AllStages::batch(1), 0, 0, at_us(20'000), out));
+  EXPECT_EQ(out.discard, std::vector<LeaseKey>{AllStages::batch(1)});
+  EXPECT_EQ(world.queue.size(), 3U);
+}
+
+TEST(WorkerQueue, WhatWasDroppedWhileItRanIsWantedWhenItIsLeasedAgain) {
+  AllStages world;
+  WorkerOutput out;
+  world.queue.new_session(Epoch{2}, {AllStages::batch(1)}, out);
+  out = {};
+  world.queue.granted(grant({}, {lease(1, 1)}), at_us(11'000), out);
+  EXPECT_TRUE(out.start.empty()) << "it runs already";
+  EXPECT_TRUE(world.queue.finished(0, AllStages::batch(1), 0, 0, at_us(20'000), out));
+}
+
+TEST(WorkerQueue, AResultThatIsBeingStoredIsNotOfferedWhenItWasDropped) {
+  OneRunning world;
+  WorkerOutput out;
+  EXPECT_TRUE(world.queue.finished(0, key_of(world.running), 0, 0, at_us(10), out));
+  world.queue.new_session(Epoch{2}, {key_of(world.running)}, out);
+  EXPECT_TRUE(out.discard.empty()) << "the store still works for it";
+  world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(20), out);
+  EXPECT_TRUE(out.offer.empty());
+  EXPECT_EQ(world.queue.size(), 0U);
+}
+
+TEST(WorkerQueue, NamesWhatItHoldsForTheHello) {
+  AllStages world;
+  WorkerOutput out;
+  const std::vector<HeldLease> held = world.queue.held(out);
+  EXPECT_EQ(held, (std::vector<HeldLease>{{AllStages::batch(1), HeldStage::running},
+                                          {AllStages::batch(0), HeldStage::finished},
+                                          {AllStages::batch(2), HeldStage::waiting},
+                                          {AllStages::batch(3), HeldStage::waiting},
+                                          {AllStages::batch(4), HeldStage::waiting},
+                                          {AllStages::batch(5), HeldStage::waiting}}));
+  EXPECT_TRUE(out.discard.empty());
+}
+
+TEST(WorkerQueue, ForgetsTheLeastUrgentLeasesThatTheHelloHasNoRoomFor) {
+  AllStages world;
+  WorkerOutput out;
+  world.queue.granted(grant({describe(2)}, {lease(2, 0, 0, 1)}), at_us(10'003), out);
+  out = {};
+  EXPECT_EQ(world.queue.held(out, 4).size(), 4U);
+  EXPECT_EQ(out.discard, (std::vector<LeaseKey>{AllStages::batch(3), AllStages::batch(4), AllStages::batch(5)}));
+  EXPECT_TRUE(out.failures.empty()) << "the hello says it";
+  out = {};
+  EXPECT_EQ(world.queue.held(out, 1), (std::vector<HeldLease>{{AllStages::batch(1), HeldStage::running}}));
+  EXPECT_EQ(world.queue.size(), 2U) << "what runs and what is on offer stays";
+}
+
+TEST(WorkerQueue, ALeaseGivenAgainTakesItsNewPlaceAndContent) {
+  OneRunning world;
+  WorkerOutput out;
+  world.queue.granted(grant({}, {lease(1, 1, 10), lease(1, 2, 20)}), kStart, out);
+  fetch_all(world.queue, out, 10);
+  Lease again = lease(1, 2, 5);
+  again.quarantined = {3};
+  out = {};
+  world.queue.granted(grant({}, {again}), kStart, out);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(100'000), out);
+  ASSERT_EQ(out.start.size(), 1U);
+  EXPECT_EQ(out.start[0].lease, again);
+}
+
+TEST(WorkerQueue, ATrialEndsAsPassedAndStoresNothing) {
+  OneRunning world;
+  Lease trial = lease(1, 1);
+  trial.attempt = 7;
+  trial.trial_from = 0;
+  trial.trial_to = 8;
+  WorkerOutput out;
+  world.queue.granted(grant({}, {trial}), kStart, out);
+  fetch_all(world.queue, out, 10);
+  (void)world.queue.finished(0, key_of(world.running), 0, 0, at_us(1000), out);
+  out = {};
+  EXPECT_FALSE(world.queue.finished(0, key_of(trial), 0, 0, at_us(900'000), out));
+  ASSERT_EQ(out.failures.size(), 1U);
+  EXPECT_EQ(out.failures[0], (BatchFailed{JobId{1}, 1, 7, BatchFailure::trial_passed, ""}));
+  EXPECT_EQ(out.discard, std::vector<LeaseKey>{key_of(trial)});
+  EXPECT_TRUE(out.offer.empty());
+  EXPECT_EQ(world.queue.mean_batch_us(), 1000U) << "computed in part only: no measure";
+
+  world.queue.granted(grant({}, {trial}), kStart, out);
+  fetch_all(world.queue, out, 10);
+  out = {};
+  world.queue.failed(0, key_of(trial), BatchFailure::executor_died, "signal 11", at_us(900'001), out);
+  ASSERT_EQ(out.failures.size(), 1U);
+  EXPECT_EQ(out.failures[0].why, BatchFailure::executor_died);
+}
+
+TEST(WorkerQueue, ACommitSaysWhichPlacesWereNotComputed) {
+  WorkerQueue queue(1, 1'000'000);
+  Lease given = lease(1, 0);
+  given.quarantined = {2, 9};
+  WorkerOutput out;
+  queue.granted(grant({describe(1)}, {given}), kStart, out);
+  ASSERT_EQ(fetch_all(queue, out, 10).size(), 1U);
+  ASSERT_TRUE(queue.finished(0, key_of(given), 2, 0, at_us(10), out));
+  queue.stored(key_of(given), result_block(1), kSelf, at_us(20), out);
+  ASSERT_EQ(out.offer.size(), 1U);
+  EXPECT_EQ(out.offer[0].quarantined, given.quarantined);
+}
+
+TEST(WorkerQueue, TellsWhatItsExecutorsComputeNow) {
+  WorkerQueue queue(2, 1'000'000, std::chrono::milliseconds(5));
+  WorkerOutput out;
+  queue.granted(grant({describe(1)}, {lease(1, 0), lease(1, 1)}), kStart, out);
+  ASSERT_EQ(fetch_all(queue, out, 10).size(), 2U);
+  EXPECT_TRUE(queue.running_batches(at_us(5000)).empty()) << "handed over, not begun";
+  queue.started(1, LeaseKey{JobId{1}, 1, 1}, at_us(1000), kWall);
+  queue.started(0, LeaseKey{JobId{1}, 0, 1}, at_us(3000), kWall);
+  EXPECT_EQ(queue.running_batches(at_us(8999)), (std::vector<RunningBatch>{{{JobId{1}, 1, 1}, 7}, {{JobId{1}, 0, 1}, 5}}));
+  (void)queue.finished(1, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(9000), out);
+  EXPECT_EQ(queue.running_batches(at_us(9000)).size(), 1U);
+}
+
+TEST(WorkerQueue, KeepsTheDescriptionOfAJobWhoseLeasesItHolds) {
+  OneRunning world;
+  WorkerOutput out;
+  for (std::uint64_t epoch = 2; epoch < 6; ++epoch) world.queue.new_session(Epoch{epoch}, {}, out);
+  EXPECT_TRUE(out.forget_jobs.empty());
+  EXPECT_NE(world.queue.description(JobId{1}), nullptr);
 }
 
 TEST(WorkerQueue, ForgetsJobsThatNoSessionTellsOfAnyMore) {
   WorkerQueue queue(1, 1000);
   WorkerOutput out;
-  queue.new_session(Epoch{1}, out);
+  queue.new_session(Epoch{1}, {}, out);
   queue.granted(grant({describe(1), describe(2)}, {}), kStart, out);
-  queue.new_session(Epoch{2}, out);
+  queue.new_session(Epoch{2}, {}, out);
   EXPECT_TRUE(out.forget_jobs.empty()) << "the new coordinator may go on with them";
   queue.granted(grant({describe(2)}, {}), kStart, out);
-  queue.new_session(Epoch{3}, out);
+  queue.new_session(Epoch{3}, {}, out);
   EXPECT_EQ(out.forget_jobs, std::vector<JobId>{JobId{1}});
   EXPECT_NE(queue.description(JobId{2}), nullptr);
 }
@@ -509,12 +660,11 @@ TEST(WorkerQueue, IgnoresReportsThatDoNotFit) {
   world.queue.stored(key_of(world.running), result_block(1), kSelf, at_us(1), out);
   world.queue.store_failed(key_of(world.running), "", out);
   world.queue.offered_answer({key_of(world.running)}, out);
-  world.queue.offer_lost({key_of(world.running)});
   world.queue.dropped(LeaseDrop{JobId{9}, false}, out);
   world.queue.input_ready(key_of(world.running), 9, at_us(1), out);
   world.queue.input_failed(key_of(world.running), "", out);
   EXPECT_EQ(world.queue.running(), 1U);
-  EXPECT_EQ(world.queue.held(), 1U);
+  EXPECT_EQ(world.queue.size(), 1U);
   EXPECT_TRUE(out.start.empty() && out.fetch.empty() && out.discard.empty() && out.offer.empty() && out.failures.empty() &&
               out.forget_jobs.empty());
 }
@@ -559,16 +709,16 @@ class Walk {
 
   /// No more faults: every lease that is held must come to its end.
   void drain() {
-    while (queue_.held() > 0) {
+    while (queue_.size() > 0) {
       const std::size_t before = progress_;
       while (!fetching_.empty()) inputs();
       for (int i = 0; i < 200; ++i) executor();
       while (!storing_.empty()) store();
       WorkerOutput out;
-      queue_.new_session(Epoch{epoch_}, out);
-      take(std::move(out), Call::session);
+      queue_.new_session(Epoch{epoch_}, {}, out);
+      take(std::move(out));
       answer_all();
-      ASSERT_GT(progress_, before) << "stuck with " << queue_.held() << " leases";
+      ASSERT_GT(progress_, before) << "stuck with " << queue_.size() << " leases";
       check();
     }
     EXPECT_TRUE(alive_.empty());
@@ -639,8 +789,7 @@ class Walk {
     take(std::move(out));
   }
   void answer() {
-    if (random_.chance(0.2)) return queue_.offer_lost({offered_.begin(), offered_.end()});
-    answer_all();
+    if (random_.chance(0.8)) answer_all();  // else it got lost; the next session offers again
   }
   void answer_all() {
     WorkerOutput out;
@@ -659,8 +808,23 @@ class Walk {
     take(std::move(out), Call::drop, job);
   }
   void new_session() {
+    WorkerOutput forgotten;
+    const std::size_t before = alive_.size();
+    const std::vector<HeldLease> held = queue_.held(forgotten, random_.chance(0.2) ? random_.below(before + 1) : 1000);
+    take(std::move(forgotten), Call::session);
+    std::vector<LeaseKey> dropped;
+    for (const HeldLease& each : held) {
+      EXPECT_TRUE(alive_.contains(each.lease));
+      if (random_.chance(0.3)) dropped.push_back(each.lease);
+    }
     WorkerOutput out;
-    queue_.new_session(Epoch{++epoch_}, out);
+    queue_.new_session(Epoch{++epoch_}, dropped, out);
+    for (const LeaseKey& offered : offered_) {
+      const auto is_it = [&offered](const BatchCommit& commit) {
+        return LeaseKey{commit.job, commit.batch, commit.attempt} == offered;
+      };
+      EXPECT_TRUE(!alive_.contains(offered) || std::ranges::any_of(out.offer, is_it)) << "not offered again";
+    }
     take(std::move(out), Call::session);
   }
 
@@ -711,7 +875,7 @@ class Walk {
     std::size_t running = 0;
     for (const auto& slot : in_slot_) running += slot.size();
     EXPECT_EQ(queue_.running(), running);
-    EXPECT_EQ(queue_.held(), alive_.size());
+    EXPECT_EQ(queue_.size(), alive_.size());
     EXPECT_LE(queue_.input_bytes(), kLimit + 2 * slots_ * kBatchBytes);
     EXPECT_EQ(queue_.input_bytes(), fetched_.size() * kBatchBytes);
   }

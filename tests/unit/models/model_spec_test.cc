@@ -88,6 +88,18 @@ TEST(ModelSpec, TheEngineThatDoesNothingNeedsNoInput) {
   ASSERT_TRUE(spec.ok()) << spec.error().detail;
   EXPECT_TRUE(spec->nothing);
   EXPECT_EQ(spec->nothing_us, 250U);
+  EXPECT_TRUE(spec->nothing_crash_on.empty());
+  const auto poison = parse_model_spec(
+      "[engine]\nkind = \"nothing\"\nnothing_crash_on = \"a\\\"b\"\nnothing_hang_on = \"c\"\nnothing_memory_on = \"d\"\n",
+      "m.toml");
+  ASSERT_TRUE(poison.ok()) << poison.error().detail;
+  EXPECT_EQ(poison->nothing_crash_on, "a\"b");
+  EXPECT_EQ(poison->nothing_hang_on, "c");
+  EXPECT_EQ(poison->nothing_memory_on, "d");
+  const auto again = parse_model_spec(to_toml(*poison), "m.toml");
+  ASSERT_TRUE(again.ok()) << again.error().detail;
+  EXPECT_EQ(again->nothing_crash_on, poison->nothing_crash_on);
+  EXPECT_EQ(again->nothing_memory_on, poison->nothing_memory_on);
 }
 
 TEST(ModelSpec, NamesAnUnknownKeyAndTheNearestKnownOne) {

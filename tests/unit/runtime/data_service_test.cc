@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <future>
+#include <set>
 
 #include "bus/clock.h"
 #include "bus/hash.h"
@@ -51,6 +52,7 @@ class FakeDisk final : public BlockStore {
     bool broken = false;
     std::vector<std::size_t> groups;  ///< sizes of the batches written
     bool waiting = false;
+    std::set<BlockId> rotten;  ///< copies that the disk gives back wrong, until they are written again
   };
   FakeDisk(std::shared_ptr<Switches> switches, std::uint64_t id)
       : switches_(std::move(switches)), inner_(make_memory_block_store(id, 1ULL << 30U)) {}
@@ -67,13 +69,30 @@ class FakeDisk final : public BlockStore {
     }
     return inner_->put(blocks, now);
   }
-  Result<Payload> get(const BlockKey& key) override { return inner_->get(key); }
-  Status remove(const std::vector<BlockId>& ids) override { return inner_->remove(ids); }
+  Result<Payload> get(const BlockKey& key) override {
+    if (is_rotten(key.id)) return Error{Errc::damaged, "rotten"};
+    return inner_->get(key);
+  }
+  Status verify(BlockId id) override {
+    if (is_rotten(id)) return Error{Errc::damaged, "rotten"};
+    return inner_->verify(id);
+  }
+  Status remove(const std::vector<BlockId>& ids) override {
+    {
+      const std::lock_guard lock(switches_->mutex);
+      for (const BlockId id : ids) switches_->rotten.erase(id);
+    }
+    return inner_->remove(ids);
+  }
   Result<std::vector<HeldBlock>> list(BlockId after, std::size_t limit) override { return inner_->list(after, limit); }
   BlockStoreUsage usage() override { return inner_->usage(); }
   std::uint64_t store_id() const override { return inner_->store_id(); }
 
  private:
+  bool is_rotten(BlockId id) {
+    const std::lock_guard lock(switches_->mutex);
+    return switches_->rotten.count(id) != 0;
+  }
   std::shared_ptr<Switches> switches_;
   std::unique_ptr<BlockStore> inner_;
 };
@@ -117,6 +136,9 @@ class DataServiceTest : public ::testing::Test {
     options.keys = keys_["n" + std::to_string(n)];
     options.peers = peers_;
     options.cluster = kCluster;
+    options.scrub_bytes_per_s = scrub_bytes_per_s_;
+    options.scrub.suspect_delay = std::chrono::milliseconds(20);
+    options.scrub.round_pause = scrub_round_pause_;
     OpenedBlockStore opened;
     opened.store = std::make_unique<FakeDisk>(disks_[n], 1000 + n);
     auto service = DataService::start_with_store(*context_, options, std::move(opened));
@@ -177,6 +199,14 @@ class DataServiceTest : public ::testing::Test {
     return reply ? reply->body.statuses : Statuses();
   }
 
+  /// Damages a copy behind the service's back.
+  void rot(std::uint32_t n, const TestBlock& block) {
+    const std::lock_guard lock(disks_[n]->mutex);
+    disks_[n]->rotten.insert(block.key.id);
+  }
+
+  std::uint64_t scrub_bytes_per_s_ = 0;
+  Duration scrub_round_pause_ = std::chrono::minutes(5);
   std::map<std::string, KeyPair> keys_;
   AddressBook peers_;
   EventLoop loop_;
@@ -360,6 +390,61 @@ TEST_F(DataServiceTest, LocalWritesOfTheBlockClientReachBothNodes) {
   ASSERT_TRUE(ref.ok()) << ref.error().detail;
   EXPECT_EQ(ref->replicas.size(), 2U);
   for (std::uint32_t n = 1; n <= 2; ++n) EXPECT_EQ(call(n, CheckBlocks{{block.key}})->body.statuses, Statuses{BlockStatus::ok});
+}
+
+/// Collects what a service reports as damaged.
+struct Reports {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<BlockId> blocks;
+  void add(const std::vector<BlockId>& more) {
+    const std::lock_guard lock(mutex);
+    blocks.insert(blocks.end(), more.begin(), more.end());
+    changed.notify_all();
+  }
+  std::vector<BlockId> wait_for(std::size_t count) {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, kLimit, [&] { return blocks.size() >= count; });
+    return blocks;
+  }
+};
+
+TEST_F(DataServiceTest, ADamagedCopyThatIsReadIsDeletedAndReported) {
+  const TestBlock good = make_block(1, 1000);
+  const TestBlock bad = make_block(2, 1000);
+  ASSERT_EQ(put(1, {good, bad}), (Statuses{BlockStatus::ok, BlockStatus::ok}));
+  Reports reports;
+  services_[1]->on_damaged([&](const std::vector<BlockId>& blocks) { reports.add(blocks); });
+  rot(1, bad);
+  // A reader that expects something else of a good block must not cost the copy.
+  BlockKey wrong = good.key;
+  wrong.hash.lo ^= 1U;
+  EXPECT_EQ(call(1, CheckBlocks{{wrong}})->body.statuses, Statuses{BlockStatus::damaged});
+  EXPECT_EQ(call(1, GetBlocks{{bad.key}})->body.statuses, Statuses{BlockStatus::damaged});
+  EXPECT_EQ(reports.wait_for(1), std::vector<BlockId>{bad.key.id});
+  EXPECT_EQ(call(1, CheckBlocks{{good.key, bad.key}})->body.statuses, (Statuses{BlockStatus::ok, BlockStatus::missing}));
+  services_.erase(1);  // before `reports`
+}
+
+TEST_F(DataServiceTest, TheScrubberFindsWhatNobodyReads) {
+  const TestBlock good = make_block(1, 10'000);
+  const TestBlock bad = make_block(2, 10'000);
+  services_.erase(1);
+  Reports reports;
+  rot(1, bad);
+  scrub_bytes_per_s_ = 100U << 20U;
+  scrub_round_pause_ = std::chrono::milliseconds(5);
+  peers_[NodeId{1}].base_port = free_base_port();  // libzmq gives the old port back when it pleases
+  start(1);
+  client_ = make_client("admin");
+  // Reported although nobody listened when it was found.
+  ASSERT_EQ(put(1, {good, bad}), (Statuses{BlockStatus::ok, BlockStatus::ok}));
+  while (call(1, ListBlocks{})->body.blocks.size() > 1) {
+  }
+  services_[1]->on_damaged([&](const std::vector<BlockId>& blocks) { reports.add(blocks); });
+  EXPECT_EQ(reports.wait_for(1), std::vector<BlockId>{bad.key.id});
+  EXPECT_EQ(call(1, CheckBlocks{{good.key, bad.key}})->body.statuses, (Statuses{BlockStatus::ok, BlockStatus::missing}));
+  services_.erase(1);  // before `reports`
 }
 
 }  // namespace

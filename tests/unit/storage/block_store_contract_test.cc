@@ -115,6 +115,13 @@ TEST_P(BlockStoreContract, AReaderThatExpectsOtherBytesIsToldDamaged) {
   EXPECT_EQ(store_->get(other).error().code, Errc::damaged);
 }
 
+TEST_P(BlockStoreContract, VerifiesWithoutAKey) {
+  const TestBlock block = make_block(1, 5000);
+  ASSERT_EQ(put({block}), Statuses{BlockStatus::ok});
+  EXPECT_TRUE(store_->verify(block.key.id).ok());
+  EXPECT_EQ(store_->verify(make_block(2, 10).key.id).error().code, Errc::not_found);
+}
+
 TEST_P(BlockStoreContract, RemovesAndDoesNotMindUnknownIds) {
   const TestBlock first = make_block(1, 5000);
   const TestBlock second = make_block(2, 5000);

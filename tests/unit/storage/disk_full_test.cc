@@ -5,10 +5,12 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "storage/block_store.h"
+#include "storage/log_store.h"
 #include "tests/unit/storage/blocks.h"
 #include "tests/unit/storage/temp_folder.h"
 
@@ -116,6 +118,62 @@ TEST_F(DiskFull, WithTheBallastItReadsOnWhileTheDiskIsFull) {
   EXPECT_TRUE(store_->get(block.key).ok());
   ASSERT_TRUE(std::filesystem::remove(folder_.path() / "filler"));
   EXPECT_EQ(put(make_block(2, 1U << 20U)), BlockStatus::ok);
+}
+
+TEST_F(DiskFull, AFullDiskIsNoReasonToPutALogAside) {
+  const std::filesystem::path folder = folder_.path() / "joblog";
+  std::uint64_t index = 0;
+  {
+    auto opened = open_rocks_log_store(folder);
+    ASSERT_TRUE(opened.ok()) << opened.error().detail;
+    const auto append = [&] {
+      return opened->store->write(LogWrite{{}, {}, {LogEntry{LogIndex{index + 1}, Epoch{1}, Bytes(10'000, 'x')}}});
+    };
+    for (; index < 10; ++index) ASSERT_TRUE(append().ok());
+    fill();
+    Status status;
+    for (; index < 2000 && (status = append()).ok(); ++index) {
+    }
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().code, Errc::full) << status.error().detail;
+    EXPECT_FALSE(append().ok());  // a failed write is final
+  }
+  const auto full = open_rocks_log_store(folder);
+  if (full.ok()) {
+    EXPECT_FALSE(full->was_replaced) << full->why_replaced;
+  } else {
+    EXPECT_EQ(full.error().code, Errc::full) << full.error().detail;
+  }
+}
+
+TEST_F(DiskFull, ALogIsAllThereOnceThereIsSpaceAgain) {
+  const std::filesystem::path folder = folder_.path() / "joblog";
+  LoadedLog before;
+  {
+    auto opened = open_rocks_log_store(folder);
+    ASSERT_TRUE(opened.ok()) << opened.error().detail;
+    ASSERT_TRUE(
+        opened->store->write(LogWrite{HardState{Epoch{3}, NodeId{2}}, {}, {LogEntry{LogIndex{1}, Epoch{3}, "one"}}}).ok());
+    before = opened->store->load().value();
+    fill();
+    std::uint64_t index = 2;
+    while (index < 2000 &&
+           opened->store->write(LogWrite{{}, {}, {LogEntry{LogIndex{index}, Epoch{3}, Bytes(9'000, 'x')}}}).ok()) {
+      before.entries.push_back(LogEntry{LogIndex{index++}, Epoch{3}, Bytes(9'000, 'x')});
+    }
+    ASSERT_LT(index, 2000U);
+  }
+  (void)open_rocks_log_store(folder);  // while it is full: whatever comes of it, nothing is lost
+  ASSERT_TRUE(std::filesystem::remove(folder_.path() / "filler"));
+  auto opened = open_rocks_log_store(folder);
+  ASSERT_TRUE(opened.ok()) << opened.error().detail;
+  ASSERT_FALSE(opened->was_replaced) << opened->why_replaced;
+  const LoadedLog log = opened->store->load().value();
+  EXPECT_EQ(log.log_id, before.log_id);
+  EXPECT_EQ(log.hard_state, before.hard_state);
+  // The write that failed may be there or not; what was acknowledged is.
+  ASSERT_GE(log.entries.size(), before.entries.size());
+  EXPECT_TRUE(std::equal(before.entries.begin(), before.entries.end(), log.entries.begin()));
 }
 
 }  // namespace

@@ -21,13 +21,14 @@ class LogStoreContract : public ::testing::TestWithParam<Kind> {
   /// The store on disk is closed and opened; memory goes on.
   void reopen() {
     if (GetParam() == Kind::memory) {
-      if (!store_) store_ = make_memory_log_store();
+      if (!store_) store_ = make_memory_log_store(77);
       return;
     }
     store_.reset();
     auto opened = open_rocks_log_store(folder_.path() / "log");
     ASSERT_TRUE(opened.ok()) << opened.error().detail;
-    store_ = std::move(opened).value();
+    EXPECT_FALSE(opened->was_replaced) << opened->why_replaced;
+    store_ = std::move(opened->store);
   }
 
   LoadedLog load() {
@@ -45,6 +46,17 @@ TEST_P(LogStoreContract, IsEmptyAtFirst) {
   EXPECT_EQ(log.hard_state, HardState{});
   EXPECT_FALSE(log.snapshot.has_value());
   EXPECT_TRUE(log.entries.empty());
+}
+
+TEST_P(LogStoreContract, HasOneIdAllItsLife) {
+  const std::uint64_t id = load().log_id;
+  EXPECT_NE(id, 0U);
+  reopen();
+  EXPECT_EQ(load().log_id, id);
+  ASSERT_TRUE(store_->write(LogWrite{HardState{Epoch{1}, NodeId{1}}, {}, {entry(1, 1)}}).ok());
+  ASSERT_TRUE(store_->save_snapshot(Snapshot{LogIndex{1}, Epoch{1}, "state"}).ok());
+  reopen();
+  EXPECT_EQ(load().log_id, id);
 }
 
 TEST_P(LogStoreContract, KeepsVoteAndEntriesOverAReopen) {
@@ -110,6 +122,43 @@ TEST_P(LogStoreContract, ASnapshotFromElsewhereMayBeAheadOfTheLog) {
   reopen();
   EXPECT_EQ(load().snapshot, snapshot);
   EXPECT_EQ(load().entries, std::vector<LogEntry>{entry(11, 4)});
+}
+
+TEST_P(LogStoreContract, ASnapshotMayDropTheEntriesBehindIt) {
+  ASSERT_TRUE(
+      store_->write(LogWrite{HardState{Epoch{5}, NodeId{2}}, {}, {entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)}}).ok());
+  const Snapshot snapshot{LogIndex{2}, Epoch{3}, "of another leader"};
+  ASSERT_TRUE(store_->save_snapshot(snapshot, true).ok());
+  reopen();
+  EXPECT_EQ(load().snapshot, snapshot);
+  EXPECT_TRUE(load().entries.empty());
+  EXPECT_EQ(load().hard_state, (HardState{Epoch{5}, NodeId{2}}));
+  ASSERT_TRUE(store_->write(LogWrite{{}, {}, {entry(3, 5)}}).ok());
+  EXPECT_FALSE(store_->write(LogWrite{{}, {}, {entry(5, 5)}}).ok());
+  // The same one once more, and one ahead of the log.
+  ASSERT_TRUE(store_->save_snapshot(snapshot, true).ok());
+  EXPECT_TRUE(load().entries.empty());
+  ASSERT_TRUE(store_->save_snapshot(Snapshot{LogIndex{9}, Epoch{6}, "nine"}, true).ok());
+  ASSERT_TRUE(store_->write(LogWrite{{}, {}, {entry(10, 6)}}).ok());
+  reopen();
+  EXPECT_EQ(load().entries, std::vector<LogEntry>{entry(10, 6)});
+}
+
+TEST_P(LogStoreContract, SnapshotsAndTruncationsMixAsTheyCome) {
+  ASSERT_TRUE(store_->write(LogWrite{{}, {}, {entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1), entry(5, 1)}}).ok());
+  ASSERT_TRUE(store_->save_snapshot(Snapshot{LogIndex{2}, Epoch{1}, "two"}).ok());
+  ASSERT_TRUE(store_->write(LogWrite{{}, LogIndex{4}, {entry(4, 2)}}).ok());
+  reopen();
+  EXPECT_EQ(load().entries, (std::vector<LogEntry>{entry(3, 1), entry(4, 2)}));
+  ASSERT_TRUE(store_->write(LogWrite{{}, LogIndex{3}, {entry(3, 3), entry(4, 3), entry(5, 3)}}).ok());
+  ASSERT_TRUE(store_->save_snapshot(Snapshot{LogIndex{5}, Epoch{3}, "five"}).ok());
+  ASSERT_TRUE(store_->write(LogWrite{{}, {}, {entry(6, 3)}}).ok());
+  ASSERT_TRUE(store_->write(LogWrite{{}, LogIndex{6}, {}}).ok());
+  reopen();
+  EXPECT_TRUE(load().entries.empty());
+  ASSERT_TRUE(store_->write(LogWrite{{}, {}, {entry(6, 4), entry(7, 4)}}).ok());
+  reopen();
+  EXPECT_EQ(load().entries, (std::vector<LogEntry>{entry(6, 4), entry(7, 4)}));
 }
 
 TEST_P(LogStoreContract, ASnapshotNeverGoesBack) {

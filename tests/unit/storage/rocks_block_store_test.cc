@@ -111,9 +111,11 @@ TEST_F(RocksBlockStoreTest, AFlippedBitIsDamagedAndGoodBytesReplaceIt) {
   auto got = store_->get(block.key);
   ASSERT_FALSE(got.ok());
   EXPECT_EQ(got.error().code, Errc::damaged);
+  EXPECT_EQ(store_->verify(block.key.id).error().code, Errc::damaged);
   const BlockStoreUsage before = store_->usage();
   EXPECT_EQ(put(block), Statuses{BlockStatus::ok});
   EXPECT_TRUE(store_->get(block.key).ok());
+  EXPECT_TRUE(store_->verify(block.key.id).ok());
   EXPECT_EQ(store_->usage().blocks, before.blocks);
   EXPECT_EQ(store_->usage().bytes, before.bytes);
   open();

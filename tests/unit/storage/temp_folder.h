@@ -1,5 +1,5 @@
 #pragma once
-/// A folder under /tmp (or TEST_TMPDIR) that is gone again at the end of the test.
+/// A folder under /tmp (or TMPDIR) that is gone again at the end of the test.
 
 #include <cstdlib>
 #include <filesystem>
@@ -9,8 +9,12 @@ namespace idunno {
 
 class TempFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "idunno-storage-XXXXXX").string();
+  /// With `in_memory` on a file system in memory where there is one: for tests that open hundreds of stores.
+  explicit TempFolder(bool in_memory = false) {
+    const std::filesystem::path shared = "/dev/shm";
+    std::error_code error;
+    const bool room = in_memory && std::filesystem::space(shared, error).available > (128ULL << 20U) && !error;
+    std::string name = ((room ? shared : std::filesystem::temp_directory_path()) / "idunno-storage-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) std::abort();
     path_ = name;
   }

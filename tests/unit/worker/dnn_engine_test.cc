@@ -104,6 +104,33 @@ TEST_F(DnnEngineTest, ComputesImagesOfAnyBatchSize) {
   EXPECT_EQ(rows.find("{\"index\":0,\"query\":\"/q0\",\"error\":\"cannot decode image: not a JPEG or PNG file\"}\n"), 0U) << rows;
 }
 
+TEST_F(DnnEngineTest, AMaskedItemIsLikeOneThatCannotBeDecodedButForItsText) {
+  const auto engine = load(testing::small_gemm(), kNumbers);
+  ASSERT_NE(engine, nullptr);
+  const std::string broken = rows_of(*engine, request(ItemKind::numbers, {"1,2", "no numbers", "0,-1"}, 4));
+  auto masked = request(ItemKind::numbers, {"1,2", "3,4", "0,-1"}, 4);
+  masked.batch.masked = {1};
+  const std::string rows = rows_of(*engine, masked);
+  const auto line = [](const std::string& text, int number) {
+    std::size_t begin = 0;
+    for (; number > 0; --number) begin = text.find('\n', begin) + 1;
+    return text.substr(begin, text.find('\n', begin) - begin);
+  };
+  EXPECT_EQ(line(rows, 0), line(broken, 0));
+  EXPECT_EQ(line(rows, 2), line(broken, 2));
+  EXPECT_EQ(line(rows, 1), "{\"index\":1,\"query\":\"/q1\",\"error\":\"" + std::string(kQuarantinedText) + "\"}");
+  EXPECT_EQ(rows_of(*engine, masked), rows) << "nothing of an earlier batch is left in its place";
+}
+
+TEST_F(DnnEngineTest, AMaskedItemIsNotLookedAt) {
+  const auto engine = load(testing::small_gemm(), kNumbers);
+  ASSERT_NE(engine, nullptr);
+  auto first = request(ItemKind::numbers, {"1,2", "no numbers"}, 2);
+  auto second = request(ItemKind::numbers, {"1,2", "5,6"}, 2);
+  first.batch.masked = second.batch.masked = {1};
+  EXPECT_EQ(rows_of(*engine, first), rows_of(*engine, second));
+}
+
 TEST_F(DnnEngineTest, AnOutputThatIsNoNumberIsAnErrorRow) {
   const auto engine = load(testing::gemm_model(2, 1, {3e38F, 3e38F}, {0}), "[input]\nshape = [2]\n");
   ASSERT_NE(engine, nullptr);

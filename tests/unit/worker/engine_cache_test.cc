@@ -99,6 +99,34 @@ TEST_F(EngineCacheTest, MalformedRequestsAreRefused) {
   EXPECT_FALSE(execute(cache, none.batch, "", rows).ok);
 }
 
+TEST_F(EngineCacheTest, MaskedPlacesMustBePlacesInOrder) {
+  EngineCache cache(1U << 30U);
+  std::string rows;
+  auto two = request(ItemKind::nothing, {"", ""}, 2);
+  two.batch.spec_toml = "[engine]\nkind = \"nothing\"\n";
+  for (const auto& [masked, good] : std::vector<std::pair<std::vector<std::uint32_t>, bool>>{
+           {{}, true}, {{0, 1}, true}, {{1}, true}, {{2}, false}, {{1, 0}, false}, {{0, 0}, false}}) {
+    two.batch.masked = masked;
+    EXPECT_EQ(execute(cache, two.batch, "", rows).ok, good);
+  }
+}
+
+TEST_F(EngineCacheTest, LackOfMemoryIsTheExecutorsEndButForZerosOnly) {
+  EngineCache cache(1U << 30U);
+  std::string rows;
+  auto greedy = request(ItemKind::nothing, {"", ""}, 2);
+  greedy.batch.spec_toml = "[engine]\nkind = \"nothing\"\nnothing_memory_on = \"q1\"\n";
+  BatchExecuted done = execute(cache, greedy.batch, "", rows);
+  EXPECT_FALSE(done.ok);
+  EXPECT_EQ(done.why, BatchFailure::executor_died);
+  EXPECT_EQ(done.detail, "ran out of its memory");
+  EXPECT_TRUE(rows.empty());
+  greedy.batch.masked = {1};
+  done = execute(cache, greedy.batch, "", rows);
+  EXPECT_TRUE(done.ok);
+  EXPECT_EQ(done.errors, 1U);
+}
+
 TEST_F(EngineCacheTest, RowsOverTheLimitFailTheBatch) {
   EngineCache cache(1U << 30U);
   auto huge = request(ItemKind::nothing, {}, 100);

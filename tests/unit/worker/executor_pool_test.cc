@@ -128,6 +128,74 @@ TEST_F(ExecutorPoolTest, AChildThatHangsIsKilledAtTheDeadline) {
   EXPECT_TRUE(outcomes_[1].executed) << outcomes_[1].detail;
 }
 
+/// A batch for the engine that does nothing, with queries that end it.
+ExecutorPool::Task poisoned(BatchIndex batch, std::vector<std::string> queries) {
+  ExecutorPool::Task task;
+  task.lease = LeaseKey{JobId{1}, batch, 1};
+  task.head.model_key = "poisoned:1";
+  task.head.spec_toml =
+      "[engine]\nkind = \"nothing\"\nnothing_crash_on = \"crash\"\nnothing_hang_on = \"hang\"\nnothing_memory_on = \"memory\"\n";
+  task.head.item_kind = ItemKind::nothing;
+  task.head.batch = batch;
+  task.head.batch_size = static_cast<std::uint32_t>(queries.size());
+  task.head.item_lengths.assign(queries.size(), 0);
+  task.head.queries = std::move(queries);
+  return task;
+}
+
+TEST_F(ExecutorPoolTest, ACrashAHangAndALackOfMemoryCostTheRunningBatchOnly) {
+  options_.batch_timeout = milliseconds(3000);
+  options_.memory_bytes = 512U << 20U;
+  const char* const queries[] = {"good", "crash", "good", "hang", "good", "memory", "good"};
+  for (BatchIndex batch = 0; batch < 7; ++batch) pool().start(0, poisoned(batch, {"a", queries[batch]}));
+  ASSERT_TRUE(wait_outcomes(7));
+  for (BatchIndex batch = 0; batch < 7; ++batch) {
+    EXPECT_EQ(outcomes_[batch].lease, lease(batch));
+    EXPECT_EQ(outcomes_[batch].executed, batch % 2 == 0) << outcomes_[batch].detail;
+    if (batch % 2 != 0) {
+      EXPECT_EQ(outcomes_[batch].why, BatchFailure::executor_died);
+    }
+  }
+  EXPECT_NE(outcomes_[1].detail.find("was killed by signal 11"), std::string::npos) << outcomes_[1].detail;
+  EXPECT_NE(outcomes_[3].detail.find("did not answer within 3"), std::string::npos) << outcomes_[3].detail;
+  EXPECT_NE(outcomes_[5].detail.find("ran out of its memory"), std::string::npos) << outcomes_[5].detail;
+  EXPECT_EQ(started_.size(), 7U);
+}
+
+TEST_F(ExecutorPoolTest, MaskedQueriesAreNotComputedAndGetTheSameRowAlways) {
+  ExecutorPool::Task task = poisoned(0, {"a", "crash", "b", "hang"});
+  task.head.masked = {1, 3};
+  pool().start(0, std::move(task));
+  ASSERT_TRUE(wait_outcomes(1));
+  ASSERT_TRUE(outcomes_[0].executed) << outcomes_[0].detail;
+  EXPECT_EQ(outcomes_[0].head.errors, 2U);
+  const std::string error = "\"error\":\"" + std::string(kQuarantinedText) + "\"}\n";
+  EXPECT_EQ(outcomes_[0].rows.view(), "{\"index\":0,\"query\":\"a\",\"top\":[]}\n{\"index\":1,\"query\":\"crash\"," + error +
+                                          "{\"index\":2,\"query\":\"b\",\"top\":[]}\n{\"index\":3,\"query\":\"hang\"," + error);
+}
+
+TEST_F(ExecutorPoolTest, ATrialHasNoRows) {
+  Lease lease;
+  lease.queries = 4;
+  lease.trial_from = 0;
+  lease.trial_to = 3;
+  lease.quarantined = {1};
+  ExecutorPool::Task task = poisoned(0, {"a", "crash", "b", "hang"});
+  task.head.masked = ExecutorPool::masked_places(lease);
+  task.head.trial = true;
+  EXPECT_EQ(task.head.masked, (std::vector<std::uint32_t>{1, 3}));
+  pool().start(0, std::move(task));
+  task = poisoned(1, {"a", "crash", "b", "hang"});
+  task.head.trial = true;
+  task.head.masked = {3};
+  pool().start(0, std::move(task));
+  ASSERT_TRUE(wait_outcomes(2));
+  EXPECT_TRUE(outcomes_[0].executed) << outcomes_[0].detail;
+  EXPECT_TRUE(outcomes_[0].rows.view().empty());
+  EXPECT_EQ(outcomes_[1].why, BatchFailure::executor_died) << outcomes_[1].detail;
+  EXPECT_FALSE(outcomes_[1].executed);
+}
+
 TEST_F(ExecutorPoolTest, AMissingProgramIsNamed) {
   options_.program = folder_ / "nowhere";
   pool().start(0, task(0));

@@ -1,0 +1,79 @@
+#pragma once
+/// The shell around the pure ControlPlane (nodes/core) on a node that keeps the log: brings it requests from the rpc socket and
+/// messages of the other log nodes (bus/log_link.h), ends its turn at the end of each turn of the loop (one synced write), and
+/// then sends what it says. Any error of the log or its store ends the process. Control thread.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "bus/log_link.h"
+#include "nodes/core/control_plane.h"
+#include "nodes/runtime/node_context.h"
+#include "nodes/swim/swim.h"
+
+namespace idunno {
+
+class ControlShell {
+ public:
+  struct Sockets {
+    ZmqContext& zmq;
+    RpcServer& rpc;  ///< gets handlers for all requests to the control plane
+    Publisher& events;
+    const KeyPair& keys;
+    const AddressBook& peers;
+  };
+  /// The log of this node knows who leads, 0 = nobody.
+  using OnLeader = std::function<void(NodeId leader, Epoch epoch)>;
+
+  /// Opens the log in the node's folder. A log that cannot be used is put aside: the node comes back as a new, empty log server.
+  /// `context` and the sockets outlive this.
+  [[nodiscard]] static Result<std::unique_ptr<ControlShell>> start(NodeContext& context, const Sockets& sockets,
+                                                                   OnLeader on_leader);
+  ~ControlShell();
+
+  void member_changed(const MemberChange& change);
+  [[nodiscard]] bool serving() const { return control_->serving(); }
+  [[nodiscard]] NodeId leader() const { return control_->leader(); }
+  /// Tries to give the coordinator's office to the standby; `done` is called when that is over, however it ended.
+  void hand_over(std::function<void()> done);
+
+ private:
+  ControlShell(NodeContext& context, const Sockets& sockets, OnLeader on_leader, std::unique_ptr<ControlPlane> control);
+  [[nodiscard]] Status open_link(const Sockets& sockets);
+
+  template <class Req>
+  void route();
+  void route_all();
+  template <class Req>
+  void request(Ticket ticket, const Header& header, const std::string& key_name, const Req& body);
+  void end_turn();
+  void obey(ControlOutput&& out);
+  void reply(const ControlOutput::Reply& reply);
+  void push(NodeId node, const Answer& message);
+  void tell_leader();
+  void arm_timer();
+  void publish_stats();
+
+  NodeContext& context_;
+  RpcServer& rpc_;
+  Publisher& events_;
+  OnLeader on_leader_;
+  std::unique_ptr<ControlPlane> control_;
+  std::unique_ptr<LogLink> link_;
+  std::map<Ticket, RequestContext> waiting_;  ///< bounded by what the control plane lets wait
+  std::map<NodeId, PeerHandle> sessions_;     ///< where pushes to a node go: the connection of its last hello
+  Ticket last_ticket_ = 0;
+  Ticket hand_over_ticket_ = 0;
+  std::function<void()> handed_over_;
+  bool due_ = true;      ///< something came in: the turn must be ended
+  bool failed_ = false;  ///< the log is broken: nothing more is said
+  NodeId told_leader_;
+  Epoch told_epoch_;
+  EventLoop::TimerId timer_ = 0;
+  Time timer_at_ = kNever;
+  std::uint64_t stats_sequence_ = 0;
+};
+
+}  // namespace idunno
