@@ -75,12 +75,24 @@ struct RemoveFiles {
   bool operator==(const RemoveFiles&) const = default;
 };
 
+/// A node that gets copies, and the store that holds them.
+struct AddedStore {
+  NodeId node;
+  std::uint64_t store_id = 0;  ///< as registered when the move was proposed
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.node, s.store_id);
+  }
+  bool operator==(const AddedStore&) const = default;
+};
+
 struct MoveReplicas {
   static constexpr auto kKind = CommandKind::move_replicas;
   std::vector<ReplicaMove> moves;
+  std::vector<AddedStore> stores;  ///< of every node that a move adds; one that has another store by now is not added
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.moves);
+    return std::tie(s.moves, s.stores);
   }
   bool operator==(const MoveReplicas&) const = default;
 };

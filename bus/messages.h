@@ -323,16 +323,18 @@ struct FsRemoveRequest {
   bool operator==(const FsRemoveRequest&) const = default;
 };
 
-/// A change of who holds a block: by repair, or by a reader that replaced a bad copy.
+/// A change of who holds a block: by repair, or by a reader that replaced a bad copy. It says what is to change: nodes that are only
+/// in `replicas` are added, nodes that are only in `seen` are removed; what happened to the list meanwhile stays.
 struct ReplicaMove {
   std::string path;
   std::uint32_t version = 0;
   std::uint64_t block_index = 0;
   BlockId id;                    ///< must still be the block at that place, else nothing happens
   std::vector<NodeId> replicas;  ///< the new list
+  std::vector<NodeId> seen;      ///< the list that the new one was made from
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.path, s.version, s.block_index, s.id, s.replicas);
+    return std::tie(s.path, s.version, s.block_index, s.id, s.replicas, s.seen);
   }
   bool operator==(const ReplicaMove&) const = default;
 };

@@ -9,10 +9,9 @@
 
 #include "bus/base/random.h"
 #include "bus/clock.h"
-#include "bus/units.h"
 #include "cli/cluster_watch.h"
+#include "cli/failover_load.h"
 #include "cli/failover_rounds.h"
-#include "cli/image_set.h"
 #include "cli/jobs.h"
 #include "cli/kill_node.h"
 #include "cli/local_cluster.h"
@@ -27,138 +26,17 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr char kDoing[] = "bench failover";
-constexpr char kImages[] = "/bench/images";
-constexpr char kLines[] = "/bench/lines.csv";
-constexpr char kProbe[] = "probe";  ///< the model of the job that is submitted during the takeover
-constexpr std::uint64_t kImageCount = 256;
-constexpr std::uint64_t kJobQueries = 100000;
 constexpr Duration kRoundLimit = std::chrono::seconds(60);
-constexpr Duration kHealthyLimit = std::chrono::seconds(120);
-/// After the nodes are back, before the next round: the first leases of a new node come in a burst.
-constexpr Duration kSettle = std::chrono::seconds(2);
 
 struct Options {
   unsigned repeat = 10;
   unsigned nodes = 7;
   std::string signal = "both";
   std::string target = "both";
-  std::string models = "resnet18,alexnet";
-  std::string service;  ///< of a query with the engine that computes nothing, instead of models
-  std::uint32_t batch = 4;
-  std::string images;
+  FailoverLoad::Options load;
   std::uint64_t seed = 1;
   std::string csv;
   std::string svg;
-};
-
-void run_for(Session& session, Duration duration) {
-  (void)session.loop().run_until([] { return false; }, monotonic_now() + duration);
-}
-
-/// The two jobs of the measurement, submitted anew before they come to an end.
-class Load {
- public:
-  Load(Session& session, const Options& options) : session_(session), options_(options) {}
-
-  Status prepare(App& app) {
-    // One query for the probe jobs, which must not wait for anything but the cluster.
-    if (auto ready = prepare_nothing(session_, "/bench/probe.csv", kProbe, Duration::zero(), 1); !ready) return ready;
-    if (!options_.service.empty()) {
-      auto service = parse_duration(options_.service);
-      if (!service) return service.error();
-      for (const char* name : {"first", "second"}) {
-        if (auto ready = prepare_nothing(session_, kLines, name, *service, kImageCount); !ready) return ready;
-        models_.emplace_back(name);
-      }
-      data_ = kLines;
-      return {};
-    }
-    auto scratch = ScratchFolder::make();
-    if (!scratch) return scratch.error();
-    fs::path images = options_.images;
-    if (images.empty()) {
-      images = (*scratch)->path() / "images";
-      static constexpr std::uint64_t kDifferent = 64;
-      static constexpr std::uint32_t kSide = 256;
-      if (auto made = make_images(images, kDifferent, kSide, 1); !made) return made;
-    }
-    if (auto put = upload_images(session_, images, kImageCount, kImages); !put) return put;
-    for (const std::string& name : split_commas(options_.models)) {
-      app.note(fmt::format("adding {} with random weights", name));
-      auto model = make_bench_model(name, (*scratch)->path());
-      if (!model) return model.error();
-      auto version = add_model(session_, name, model->onnx.string(), model->spec_toml, "", "bench, random weights");
-      if (!version) return version.error();
-      models_.push_back(name);
-    }
-    data_ = kImages;
-    if (models_.size() != 2) return Error{Errc::invalid, "--models: two are wanted, one for each job"};
-    return {};
-  }
-
-  /// Both jobs run, with enough left for a round.
-  Status keep_running() {
-    for (const std::string& model : models_) {
-      auto found = jobs_.find(model);
-      if (found != jobs_.end()) {
-        auto report = job_report(session_, found->second);
-        if (!report) return report.error();
-        if (report->state == JobState::failed) return Error{Errc::internal, "job " + model + " failed: " + report->reason};
-        if (!is_over(report->state) && report->done < report->spec.queries / 2) continue;
-        (void)session_.metadata().call_and_wait(JobControlRequest{found->second, JobAction::stop});
-      }
-      SubmitOptions submit;
-      submit.model = model;
-      submit.data = data_;
-      submit.batch = std::to_string(options_.batch);
-      submit.repeat = static_cast<std::uint32_t>(kJobQueries / kImageCount);
-      auto job = submit_job(session_, submit);
-      if (!job) return job.error();
-      jobs_[model] = *job;
-      fresh_ = true;
-    }
-    return wait_for_rates();
-  }
-
-  /// What a client sends during the takeover; everything about it is prepared before.
-  Result<JobSpec> probe_spec() {
-    SubmitOptions submit;
-    submit.model = kProbe;
-    submit.data = "/bench/probe.csv";
-    auto job = submit_job(session_, submit);
-    if (!job) return job.error();
-    auto report = job_report(session_, *job);
-    if (!report) return report.error();
-    return report->spec;
-  }
-
- private:
-  /// Jobs that have just begun load their models first: their rates mean nothing until every node has committed something.
-  Status wait_for_rates() {
-    if (!std::exchange(fresh_, false)) return {};
-    const Time deadline = monotonic_now() + kHealthyLimit;
-    while (monotonic_now() < deadline) {
-      bool all = true;
-      for (const auto& [model, job] : jobs_) {
-        auto report = job_report(session_, job);
-        if (!report) return report.error();
-        all = all && report->batches_done >= 2ULL * options_.nodes && report->rate_milli_qps > 0;
-      }
-      if (all) {
-        run_for(session_, kSettle);
-        return {};
-      }
-      run_for(session_, std::chrono::milliseconds(100));
-    }
-    return Error{Errc::timeout, "the jobs did not get going in time"};
-  }
-
-  Session& session_;
-  const Options& options_;
-  std::string data_;
-  std::vector<std::string> models_;
-  std::map<std::string, JobId> jobs_;
-  bool fresh_ = false;
 };
 
 /// A client that submits a job at the moment of the kill, and goes on until it is taken.
@@ -197,7 +75,7 @@ void fill(FailoverRound& round, ClusterWatch& watch, NodeId victim, const Probe&
 
 /// Alive, with a coordinator, all copies and a standby again.
 Status wait_until_healthy(Session& session, unsigned nodes) {
-  const Time deadline = monotonic_now() + kHealthyLimit;
+  const Time deadline = monotonic_now() + kFailoverHealthyLimit;
   std::string why = "no coordinator";
   while (monotonic_now() < deadline) {
     auto status = session.metadata().call_and_wait(StatusRequest{});
@@ -220,7 +98,7 @@ class Bench {
         options_(options),
         cluster_(cluster),
         session_(cluster.session()),
-        load_(session_, options),
+        load_(session_, options.load, options.nodes),
         random_(options.seed) {}
 
   Status run(const std::vector<std::string>& targets, const std::vector<std::string>& signals) {
@@ -320,7 +198,7 @@ class Bench {
     }
     if (auto healthy = wait_until_healthy(session_, options_.nodes); !healthy) return healthy;
     if (probe.job) (void)session_.metadata().call_and_wait(JobControlRequest{probe.job, JobAction::remove});
-    run_for(session_, kSettle);
+    run_for(session_, kFailoverSettle);
     return {};
   }
 
@@ -328,7 +206,7 @@ class Bench {
   const Options& options_;
   TemporaryCluster& cluster_;
   Session& session_;
-  Load load_;
+  FailoverLoad load_;
   Random random_;
   JobSpec probe_spec_;
   std::vector<FailoverRound> rounds_;
@@ -388,13 +266,16 @@ void add_bench_failover_command(CLI::App& bench, App& app) {
   command->add_option("--target", options->target, "coordinator, worker or both (default both)")
       ->check(CLI::IsMember({"coordinator", "worker", "both"}))
       ->type_name("WHO");
-  command->add_option("--models", options->models, "two architectures, random weights (default resnet18,alexnet)")
+  command->add_option("--models", options->load.models, "two architectures, random weights (default resnet18,alexnet)")
       ->type_name("NAMES");
   command
-      ->add_option("--service", options->service, "instead of models: an engine that takes TIME for a query and computes nothing")
+      ->add_option("--service", options->load.service,
+                   "instead of models: an engine that takes TIME for a query and computes nothing")
       ->type_name("TIME");
-  command->add_option("--batch", options->batch, "queries in a batch (default 4)")->check(CLI::Range(1U, 256U))->type_name("N");
-  command->add_option("--images", options->images, "folder of JPEG or PNG files (default: made-up ones)")->type_name("DIR");
+  command->add_option("--batch", options->load.batch, "queries in a batch (default 4)")
+      ->check(CLI::Range(1U, 256U))
+      ->type_name("N");
+  command->add_option("--images", options->load.images, "folder of JPEG or PNG files (default: made-up ones)")->type_name("DIR");
   command->add_option("--seed", options->seed, "of the choice of workers and moments (default 1)")->type_name("S");
   command->add_option("--csv", options->csv, "write the table there as well")->type_name("FILE");
   command->add_option("--svg", options->svg, "draw queries/s around the signal (needs gnuplot)")->type_name("FILE");

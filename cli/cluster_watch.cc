@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bus/clock.h"
+#include "bus/names.h"
 #include "cli/reports.h"
 
 namespace idunno::cli {
@@ -18,11 +19,11 @@ constexpr double kBatchesInDip = 10;
 /// A cluster that has lost slots may never be at its old rate again: so many windows it gets for it.
 constexpr int kWindowsForNormal = 3;
 
+}  // namespace
+
 void run_for(Session& session, Duration duration) {
   (void)session.loop().run_until([] { return false; }, monotonic_now() + duration);
 }
-
-}  // namespace
 
 Result<std::unique_ptr<ClusterWatch>> ClusterWatch::start(Session& session) {
   std::unique_ptr<ClusterWatch> watch(new ClusterWatch(session));
@@ -115,6 +116,28 @@ void ClusterWatch::look() {
       options);
 }
 
+/// The stream tells when a job is over, unless that notice got lost.
+void ClusterWatch::look_at_jobs() {
+  if (jobs_.empty() || *asking_jobs_) return;
+  *asking_jobs_ = true;
+  MetadataClient::CallOptions options;
+  options.timeout = kAttempt;
+  JobReportsRequest request;
+  for (const JobReport& job : jobs_) request.jobs.push_back(job.id);
+  session_.metadata().call<JobReportsRequest>(
+      request,
+      [this, asking = std::weak_ptr<bool>(asking_jobs_)](Result<JobReportsReply> reply) {
+        const auto alive = asking.lock();
+        if (!alive) return;
+        *alive = false;
+        if (!reply) return;
+        for (const JobReport& job : reply->jobs) {
+          if (is_over(job.state)) timeline_.ended(job.id, monotonic_now());
+        }
+      },
+      options);
+}
+
 std::optional<Duration> ClusterWatch::takeover() const {
   if (!new_coordinator_) return std::nullopt;
   const auto told = timeline_.took_over(new_coordinator_);
@@ -139,15 +162,17 @@ bool ClusterWatch::wait(const Wanted& wanted, Duration limit, const std::functio
     const Time now = monotonic_now();
     judge_rates(now);
     const bool gave_up_normal = steady_ && now > timeline_.killed_at() + *steady_ + (kWindowsForNormal + 1) * window_;
-    bool done = !wanted.normal || jobs_.empty() || normal_ || gave_up_normal;
+    const bool over = jobs_over();
+    bool done = !wanted.normal || jobs_.empty() || normal_ || gave_up_normal || over;
     for (const NodeId node : victims_) {
-      done = done && (!wanted.detected || timeline_.detected(node)) && (!wanted.reassigned || timeline_.reassigned(node));
+      done = done && (!wanted.detected || timeline_.detected(node)) && (!wanted.reassigned || over || timeline_.reassigned(node));
     }
     done = done && (!wanted.takeover || takeover()) && (!also || also());
     if (done) return true;
     if (now >= deadline) return false;
     if (now >= next_look) {
       look();
+      look_at_jobs();
       next_look = now + kLook;
     }
     run_for(session_, std::min<Duration>(deadline - now, std::chrono::milliseconds(20)));
@@ -171,8 +196,19 @@ Timeline::Dip ClusterWatch::dip() const {
 }
 
 Result<std::uint64_t> ClusterWatch::lost_queries() {
+  if (jobs_.empty()) return std::uint64_t{0};
+  JobReportsRequest request;
+  for (const JobReport& job : jobs_) request.jobs.push_back(job.id);
+  auto reports = session_.metadata().call_and_wait(request);
+  if (!reports) return reports.error();
   std::uint64_t lost = 0;
+  std::set<JobId> given_up;  // by somebody's wish, or failed: nothing of it is waited for
+  for (const JobReport& job : reports->jobs) {
+    if (job.state == JobState::done && job.done < job.spec.queries) lost += job.spec.queries - job.done;
+    if (job.state == JobState::stopped || job.state == JobState::failed) given_up.insert(job.id);
+  }
   for (const Timeline::Batch& batch : timeline_.not_settled()) {
+    if (given_up.count(batch.first) != 0) continue;
     auto results = session_.metadata().call_and_wait(JobResultsRequest{batch.first, batch.second, 1});
     if (!results) return results.error();
     if (!results->blocks.empty() && results->blocks.front().id != BlockId{}) {
@@ -180,14 +216,6 @@ Result<std::uint64_t> ClusterWatch::lost_queries() {
     } else {
       lost += timeline_.queries_of(batch);
     }
-  }
-  JobReportsRequest request;
-  for (const JobReport& job : jobs_) request.jobs.push_back(job.id);
-  if (request.jobs.empty()) return lost;
-  auto reports = session_.metadata().call_and_wait(request);
-  if (!reports) return reports.error();
-  for (const JobReport& job : reports->jobs) {
-    if (job.state == JobState::done && job.done < job.spec.queries) lost += job.spec.queries - job.done;
   }
   return lost;
 }

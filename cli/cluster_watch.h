@@ -13,6 +13,9 @@
 
 namespace idunno::cli {
 
+/// Lets the session's loop do what comes for so long.
+void run_for(Session& session, Duration duration);
+
 class ClusterWatch {
  public:
   /// Subscribes, and asks for the running jobs and the coordinator. no_coordinator when nobody leads.
@@ -42,7 +45,8 @@ class ClusterWatch {
     bool takeover = false;
     bool normal = true;
   };
-  /// Runs the loop until all that is wanted has been seen; false when `limit` (from the kill) has passed first.
+  /// Runs the loop until all that is wanted has been seen; false when `limit` (from the kill) has passed first. Leases and rates
+  /// are not waited for when the jobs are over.
   [[nodiscard]] bool wait(const Wanted& wanted, Duration limit, const std::function<bool()>& also = {});
 
   [[nodiscard]] NodeId new_coordinator() const { return new_coordinator_; }  ///< 0 = not seen
@@ -52,6 +56,7 @@ class ClusterWatch {
   /// When the rates were again what the slots that are left can give, should that be less than before.
   [[nodiscard]] std::optional<Duration> steady() const { return steady_; }
   [[nodiscard]] Timeline::Dip dip() const;
+  [[nodiscard]] bool jobs_over() const { return timeline_.all_ended(); }
   /// Of the jobs that ran: neither committed nor leased again nor waiting to be. Asks the coordinator about what the stream has
   /// not told.
   [[nodiscard]] Result<std::uint64_t> lost_queries();
@@ -61,6 +66,7 @@ class ClusterWatch {
   void on_notice(const Envelope& envelope);
   void look();
   void saw(const StatusReply& status);
+  void look_at_jobs();
   void judge_rates(Time now);
 
   Session& session_;
@@ -84,6 +90,7 @@ class ClusterWatch {
   bool killed_ = false;
   WallMs killed_wall_ = 0;
   std::shared_ptr<bool> asking_ = std::make_shared<bool>(false);
+  std::shared_ptr<bool> asking_jobs_ = std::make_shared<bool>(false);
 };
 
 }  // namespace idunno::cli

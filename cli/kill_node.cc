@@ -160,6 +160,15 @@ Result<std::map<NodeId, std::vector<pid_t>>> send(const LocalCluster& cluster, c
   return signalled;
 }
 
+std::string why_not_normal(const ClusterWatch& watch) {
+  if (watch.jobs_over()) {
+    return "the jobs were over before their rates could be compared with those of before (normal_ms is null; the dip ends where "
+           "the first of them did)";
+  }
+  if (watch.steady()) return "the rates are what the slots that are left can give, which is less than before (normal_ms is null)";
+  return "the rates were not within 10 % of before again in time (normal_ms is null)";
+}
+
 void kill_and_measure(App& app, const LocalCluster& cluster, const std::vector<NodeId>& nodes, int number) {
   Session* session = app.session();
   if (session == nullptr) return;
@@ -181,9 +190,7 @@ void kill_and_measure(App& app, const LocalCluster& cluster, const std::vector<N
   auto lost = w.lost_queries();
   print_rows(app, measured_rows(w, nodes, coordinator_too, lost ? Json(*lost) : Json(nullptr)));
   if (!lost) return app.fail(lost.error(), kDoing);
-  if (!w.jobs().empty() && !w.normal())
-    app.note(w.steady() ? "the rates are what the slots that are left can give, which is less than before (normal_ms is null)"
-                        : "the rates were not within 10 % of before again in time (normal_ms is null)");
+  if (!w.jobs().empty() && !w.normal()) app.note(why_not_normal(w));
   if (complete) return;
   app.fail(Error{Errc::timeout, coordinator_too && !w.takeover()
                                     ? "no new coordinator was seen in time"

@@ -45,12 +45,30 @@ void Timeline::notice(Time at, const EventNotice& notice) {
   if (event.type == "batch_leased") leased(at, event);
   if (event.type == "batch_committed") committed(at, event);
   if (event.type == "node_dead") seen_dead(at, node_first(event.text));
+  if (event.type == "job_done" || event.type == "job_failed" || event.type == "job_stopped") ended(event.job, at);
   if (event.type == "coordinator_changed" && at >= killed_at_ && victims_.count(event.node) == 0)
     changes_.push_back({at, event.node});
 }
 
 void Timeline::seen_dead(Time at, NodeId node) {
   if (node && at >= killed_at_) dead_.emplace(node, at);
+}
+
+void Timeline::ended(JobId job, Time at) {
+  const auto found = jobs_.find(job);
+  if (found != jobs_.end() && !found->second.ended) found->second.ended = at;
+}
+
+bool Timeline::all_ended() const {
+  return !jobs_.empty() && std::all_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job.second.ended.has_value(); });
+}
+
+std::optional<Time> Timeline::first_end() const {
+  std::optional<Time> first;
+  for (const auto& [id, job] : jobs_) {
+    if (job.ended && (!first || *job.ended < *first)) first = job.ended;
+  }
+  return first;
 }
 
 void Timeline::leased(Time at, const Event& event) {
@@ -174,8 +192,11 @@ std::optional<Duration> Timeline::normal(Duration before, Duration window, Time 
   for (const auto& [id, job] : jobs_)
     wanted.emplace_back(&job, share * rate(id, killed_at_ - before, killed_at_) * seconds(window));
   const auto is_normal = [&](Time from) {
+    const auto over = [&](const Job& job) { return job.ended && *job.ended < from + window; };
+    if (!wanted.empty() && std::all_of(wanted.begin(), wanted.end(), [&](const auto& one) { return over(*one.first); }))
+      return false;
     return std::all_of(wanted.begin(), wanted.end(), [&](const auto& one) {
-      return static_cast<double>(committed(*one.first, from, from + window)) >= one.second;
+      return over(*one.first) || static_cast<double>(committed(*one.first, from, from + window)) >= one.second;
     });
   };
   for (Time from = killed_at_; from + window <= now; from += kSample) {
@@ -186,6 +207,7 @@ std::optional<Duration> Timeline::normal(Duration before, Duration window, Time 
 
 Timeline::Dip Timeline::dip(Duration before, Duration window, Time end) const {
   Dip dip;
+  if (const auto over = first_end()) end = std::min(end, std::max(*over, killed_at_));
   const double usual = rate(killed_at_ - before, killed_at_);
   double lowest = usual;
   for (Time from = killed_at_; from + window <= end; from += kSample) {

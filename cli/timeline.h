@@ -30,6 +30,11 @@ class Timeline {
   void killed(Time at, const std::set<NodeId>& victims);
   /// The batch is committed or leased again, whatever the stream told (a notice may get lost).
   void settled(const Batch& batch, Time at);
+  /// The job is over (done, failed or stopped); the stream tells it too. Its rate means nothing from there on.
+  void ended(JobId job, Time at);
+  [[nodiscard]] bool all_ended() const;  ///< false when no job is watched
+  /// When the first watched job was over.
+  [[nodiscard]] std::optional<Time> first_end() const;
 
   struct Change {
     Time at;
@@ -56,7 +61,8 @@ class Timeline {
   [[nodiscard]] static Duration window_of(const std::vector<JobReport>& jobs);
 
   /// From the kill to the first moment from which every job has at least `share` of its rate before over one `window`. `before`:
-  /// the length of the time before the kill that is compared with. Nothing when that was not so until `now`.
+  /// the length of the time before the kill that is compared with. Nothing when that was not so until `now`. A job that is over
+  /// is no longer asked for; windows in which all are over say nothing.
   [[nodiscard]] std::optional<Duration> normal(Duration before, Duration window, Time now, double share = kNormalShare) const;
 
   struct Dip {
@@ -64,7 +70,7 @@ class Timeline {
     Duration length{};       ///< how long windows that begin then have less than kNormalShare of it
     Duration longest_gap{};  ///< without any commit; may begin before the kill
   };
-  /// Over all jobs together, in [kill, end].
+  /// Over all jobs together, in [kill, end], or until the first of them is over.
   [[nodiscard]] Dip dip(Duration before, Duration window, Time end) const;
 
  private:
@@ -76,6 +82,7 @@ class Timeline {
     std::uint64_t queries = 0;
     std::uint64_t batch = 1;
     std::vector<Commit> commits;  ///< by time
+    std::optional<Time> ended;
   };
   struct Outstanding {
     std::set<NodeId> victims;  ///< that held it

@@ -13,6 +13,7 @@ constexpr std::size_t kReportsInFlightMax = 16;
 constexpr std::size_t kDamagedKeptMax = 65536;  ///< unreported; what is beyond, the inventory finds missing
 constexpr Duration kStoreCallTimeout = std::chrono::seconds(5);
 constexpr Duration kStoreRetryPause = std::chrono::seconds(1);
+constexpr Duration kInventorySoon = std::chrono::seconds(10);  ///< the least time between two
 constexpr BlockId kLastBlockId{~0ULL, ~0ULL};
 
 }  // namespace
@@ -73,7 +74,8 @@ void NodeAgent::Impl::inventory_answered(NodeId to, const InventoryCall& sent, c
     return;
   }
   inventory_ = InventoryStep::idle;
-  inventory_at_ = now_ + kInventoryInterval;
+  // What was committed while this node lost its disk, and names it, is noticed by two inventories: soon in a young session.
+  inventory_at_ = now_ + std::clamp<Duration>((now_ - session_since_) / 2, kInventorySoon, kInventoryInterval);
 }
 
 /// A block is deleted only when nobody can still be about to refer to it. Results that wait in outboxes, here or elsewhere,
@@ -148,7 +150,7 @@ void NodeAgent::Impl::send_damaged() {
     report.blocks.push_back(block);
   }
   damaged_in_flight_ = true;
-  call(coordinator_, report, kStoreCallTimeout, DamagedCall{report.blocks});
+  call(coordinator_, report, kStoreCallTimeout, DamagedCall{report.blocks}, RequestId{client_, ++last_id_});
 }
 
 void NodeAgent::Impl::damaged_answered(NodeId to, const DamagedCall& sent, const Outcome& outcome) {

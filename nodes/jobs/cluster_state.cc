@@ -20,10 +20,10 @@ bool is_remembered(CommandKind kind) {
     case CommandKind::submit_job:
     case CommandKind::control_job:
     case CommandKind::set_job:
+    case CommandKind::move_replicas:  // those of the coordinator itself have no request id
       return true;
     case CommandKind::new_epoch:
     case CommandKind::register_node:
-    case CommandKind::move_replicas:
     case CommandKind::forget_blocks:
     case CommandKind::fail_job:
     case CommandKind::commit_batches:
@@ -182,12 +182,20 @@ void ClusterState::on(const RemoveFiles& command, WallMs /*stamp*/, Applied& out
 
 void ClusterState::on(const MoveReplicas& command, WallMs /*stamp*/, Applied& out) {
   for (const ReplicaMove& move : command.moves) {
-    if (!move.replicas.empty() && move.replicas.size() <= kReplicasListedMax) continue;
+    const std::size_t most = std::max(move.replicas.size(), move.seen.size());
+    if (!move.replicas.empty() && most <= kReplicasListedMax) continue;
     out.answer = make_error(Errc::invalid, fmt::format("move replicas of {}: {} replicas were given; 1 to {} are possible",
-                                                       move.path, move.replicas.size(), kReplicasListedMax));
+                                                       move.path, most, kReplicasListedMax));
     return;
   }
-  const std::uint32_t changed = files_.move_replicas(command.moves);
+  // Whoever has another store by now does not hold what was copied to the one before.
+  std::set<NodeId> refused;
+  for (const ReplicaMove& move : command.moves) refused.insert(move.replicas.begin(), move.replicas.end());
+  for (const AddedStore& added : command.stores) {
+    const auto known = nodes_.find(added.node);
+    if (known != nodes_.end() && known->second.store_id == added.store_id) refused.erase(added.node);
+  }
+  const std::uint32_t changed = files_.move_replicas(command.moves, refused);
   out.namespace_changed = changed > 0;
   out.answer = make_answer(FsMoveReplicasReply{changed});
 }
@@ -199,7 +207,7 @@ void ClusterState::on(const ForgetBlocks& command, WallMs /*stamp*/, Applied& ou
     if (block == nullptr || block->replicas.size() <= 1) continue;
     if (files_.forget_blocks(command.node, {id}) > 0) out.namespace_changed = true;
   }
-  out.answer = make_answer(FsMoveReplicasReply{});
+  out.answer = make_answer(DamagedBlocksReply{});
 }
 
 /// Old versions of these are still read: by active jobs, and by registered models for as long as they are registered.

@@ -6,6 +6,7 @@
 
 #include "bus/base/assert.h"
 #include "bus/hash.h"
+#include "bus/names.h"
 #include "nodes/jobs/cluster_state.h"
 
 namespace idunno {
@@ -14,24 +15,6 @@ namespace {
 constexpr std::uint32_t kTopMax = 65536;
 constexpr std::uint32_t kItemSideMax = 16384;  // pixels
 constexpr std::size_t kReasonBytesMax = 4096;
-
-const char* name_of(JobState state) {
-  switch (state) {
-    case JobState::queued:
-      return "queued";
-    case JobState::running:
-      return "running";
-    case JobState::paused:
-      return "paused";
-    case JobState::done:
-      return "done";
-    case JobState::failed:
-      return "failed";
-    case JobState::stopped:
-      return "stopped";
-  }
-  return "unknown";
-}
 
 const char* verb_of(JobAction action) {
   switch (action) {
@@ -199,7 +182,7 @@ void ClusterState::on(const ControlJob& command, WallMs stamp, Applied& out) {
   Job& job = found->second;
   const auto refuse = [&](const char* next) {
     out.answer = make_error(Errc::conflict, fmt::format("{} job {} ({}): it is {}; {}", verb_of(command.action),
-                                                        to_string(job.id), job.spec.name, name_of(job.state), next));
+                                                        to_string(job.id), job.spec.name, to_string(job.state), next));
   };
   switch (command.action) {
     case JobAction::stop:
@@ -236,7 +219,7 @@ void ClusterState::on(const SetJob& command, WallMs /*stamp*/, Applied& out) {
   Job& job = found->second;
   if (!job.active()) {
     out.answer = make_error(Errc::conflict, fmt::format("set job {} ({}): it is {}; weight, rate and priority no longer matter",
-                                                        to_string(job.id), job.spec.name, name_of(job.state)));
+                                                        to_string(job.id), job.spec.name, to_string(job.state)));
     return;
   }
   if (const Status weight = check_weight(command.weight_milli); !weight) {

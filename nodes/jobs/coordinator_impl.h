@@ -161,12 +161,14 @@ struct Coordinator::Impl {
   // coordinator_repair.cc
   [[nodiscard]] RepairView repair_view() const;
   void repair_step(Time now, CoordinatorOutput& out);
+  [[nodiscard]] MoveReplicas with_stores(std::vector<ReplicaMove> moves) const;
   void obey(RepairOutput&& plan, Time now, CoordinatorOutput& out) const;
   void replica_report(const RequestInfo& info, const ReplicaReport& report, Time now, CoordinatorOutput& out);
   void inventory(const RequestInfo& info, const Inventory& page, Time now, CoordinatorOutput& out);
-  void damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out);
+  void damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, CoordinatorOutput& out);
+  std::vector<BlockId> forgettable(NodeId node, const std::vector<BlockId>& blocks, const char* why, CoordinatorOutput& out);
   /// Proposes to forget these copies, and raises an alarm for those that are the last ones (they are kept).
-  void forget(NodeId node, std::vector<BlockId> blocks, const char* why, Time now, CoordinatorOutput& out);
+  void forget(NodeId node, const std::vector<BlockId>& blocks, const char* why, Time now, CoordinatorOutput& out);
   void drop_freed(const std::vector<BlockRef>& freed, CoordinatorOutput& out);
 
   CoordinatorConfig config_;

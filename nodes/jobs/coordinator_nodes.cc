@@ -122,6 +122,7 @@ NodeHelloReply Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello
   if (!std::exchange(node.schedulable, true)) scheduler_.add_node(hello.node, hello.slots);
   scheduler_.set_open(hello.node, true);
   supervise_by(now + 2 * config_.dead_after);
+  if (repair_) repair_->forget_tasks(hello.node);  // what was sent to the session before may never have come
   membership_changed();
   NodeHelloReply reply;
   reply.coordinator = config_.self;

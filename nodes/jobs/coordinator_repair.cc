@@ -23,7 +23,22 @@ void Coordinator::Impl::obey(RepairOutput&& plan, Time now, CoordinatorOutput& o
     if (nodes_.at(target).session) out.pushes.emplace_back(target, make_answer(task));
   }
   if (plan.moves.empty()) return;
-  out.propose.push_back(encode_command(wall_at(now), RequestId{}, MoveReplicas{std::move(plan.moves)}));
+  out.propose.push_back(encode_command(wall_at(now), RequestId{}, with_stores(std::move(plan.moves))));
+}
+
+MoveReplicas Coordinator::Impl::with_stores(std::vector<ReplicaMove> moves) const {
+  MoveReplicas command{std::move(moves), {}};
+  std::set<NodeId> added;
+  for (const ReplicaMove& move : command.moves) {
+    for (const NodeId node : move.replicas) {
+      if (std::find(move.seen.begin(), move.seen.end(), node) == move.seen.end()) added.insert(node);
+    }
+  }
+  for (const NodeId node : added) {
+    if (const auto known = state_.nodes().find(node); known != state_.nodes().end())
+      command.stores.push_back(AddedStore{node, known->second.store_id});
+  }
+  return command;
 }
 
 void Coordinator::Impl::repair_step(Time now, CoordinatorOutput& out) {
@@ -78,20 +93,28 @@ void Coordinator::Impl::inventory(const RequestInfo& info, const Inventory& page
   for (const BlockId block : missing) {
     if (node.missing.size() < kMissingPerNodeMax) node.missing.insert(block);
   }
-  forget(page.node, std::move(lost), "is not in its store any more", now, out);
+  forget(page.node, lost, "is not in its store any more", now, out);
 }
 
-void Coordinator::Impl::forget(NodeId node, std::vector<BlockId> blocks, const char* why, Time now, CoordinatorOutput& out) {
+/// Those of `blocks` that are to be forgotten at `node`; an alarm for those that nobody else holds, which are kept. Where it is
+/// not listed, a move that adds it may be on its way to the log, and the order there decides.
+std::vector<BlockId> Coordinator::Impl::forgettable(NodeId node, const std::vector<BlockId>& blocks, const char* why,
+                                                    CoordinatorOutput& out) {
   std::vector<BlockId> last;
   std::vector<BlockId> others;
   for (const BlockId id : blocks) {
     const BlockRef* block = state_.files().block(id);
-    if (block == nullptr || std::find(block->replicas.begin(), block->replicas.end(), node) == block->replicas.end()) continue;
-    (block->replicas.size() > 1 ? others : last).push_back(id);
+    if (block != nullptr) (block->replicas == std::vector<NodeId>{node} ? last : others).push_back(id);
   }
   for (const BlockId id : last) {
     alarm(out, JobId{}, -1, "block " + to_string(id) + ": its last known copy, at " + to_string(node) + ", " + why);
   }
+  return others;
+}
+
+void Coordinator::Impl::forget(NodeId node, const std::vector<BlockId>& blocks, const char* why, Time now,
+                               CoordinatorOutput& out) {
+  const std::vector<BlockId> others = forgettable(node, blocks, why, out);
   for (std::size_t first = 0; first < others.size(); first += kBlocksPerRequestMax) {
     const auto begin = others.begin() + static_cast<std::ptrdiff_t>(first);
     const auto end = others.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBlocksPerRequestMax, others.size()));
@@ -99,7 +122,8 @@ void Coordinator::Impl::forget(NodeId node, std::vector<BlockId> blocks, const c
   }
 }
 
-void Coordinator::Impl::damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out) {
+/// Answered when the log says so: the node tells it again to the next coordinator otherwise, for no inventory would find it soon.
+void Coordinator::Impl::damaged_blocks(const RequestInfo& info, const DamagedBlocks& report, CoordinatorOutput& out) {
   if (!speaks_for(info, report.node, out)) return;
   if (report.blocks.size() > kBlocksPerRequestMax) {
     return refuse(
@@ -108,11 +132,13 @@ void Coordinator::Impl::damaged_blocks(const RequestInfo& info, const DamagedBlo
                                  " in one report, " + std::to_string(kBlocksPerRequestMax) + " are possible"},
         out);
   }
-  answer(info, DamagedBlocksReply{}, out);
+  if (handled_before(info, out)) return;
   for (const BlockId block : report.blocks) {
     event(out, "block_damaged", JobId{}, -1, "block " + to_string(block) + " at " + to_string(report.node));
   }
-  forget(report.node, report.blocks, "is damaged", now, out);
+  const std::vector<BlockId> forgotten = forgettable(report.node, report.blocks, "is damaged", out);
+  if (forgotten.empty()) return answer(info, DamagedBlocksReply{}, out);
+  propose_request(info, ForgetBlocks{report.node, forgotten}, out);
 }
 
 /// Copies at nodes that are gone are found by their inventory when they return.
@@ -150,7 +176,7 @@ void Coordinator::handle(const RequestInfo& info, const Inventory& page, Time no
 
 void Coordinator::handle(const RequestInfo& info, const DamagedBlocks& report, Time now, CoordinatorOutput& out) {
   impl_->set_wall(now, info.wall_ms);
-  impl_->damaged_blocks(info, report, now, out);
+  impl_->damaged_blocks(info, report, out);
 }
 
 }  // namespace idunno

@@ -154,7 +154,7 @@ void Coordinator::handle(const RequestInfo& info, const FsMoveReplicasRequest& r
       }
     }
   }
-  impl_->propose_request(info, MoveReplicas{request.moves}, out);
+  impl_->propose_request(info, impl_->with_stores(request.moves), out);
 }
 
 void Coordinator::handle(const RequestInfo& info, const ModelAddRequest& request, Time, CoordinatorOutput& out) {

@@ -17,8 +17,8 @@ std::size_t live_copies(const BlockRef& block, const RepairView& view) {
       std::count_if(block.replicas.begin(), block.replicas.end(), [&](NodeId node) { return view.live.contains(node); }));
 }
 
-ReplicaMove move_of(const BlockPlace& place, std::vector<NodeId> replicas) {
-  return ReplicaMove{place.path, place.version, place.index, place.block.id, std::move(replicas)};
+ReplicaMove move_of(const BlockPlace& place, const std::vector<NodeId>& seen, std::vector<NodeId> replicas) {
+  return ReplicaMove{place.path, place.version, place.index, place.block.id, std::move(replicas), seen};
 }
 
 }  // namespace
@@ -50,17 +50,11 @@ void RepairPlanner::refill(Time now) {
 }
 
 void RepairPlanner::expire(Time now) {
-  for (auto task = tasks_.begin(); task != tasks_.end();) {
-    if (task->second.give_up > now) {
-      ++task;
-      continue;
-    }
-    for (const BlockPlace& place : task->second.places) busy_.erase(place.block.id);
-    copying_ -= task->second.places.size();
-    avoid_[task->second.target] = now + kRepairAvoid;
-    task = tasks_.erase(task);
-    dirty_ = true;
-  }
+  void_tasks([&](const Task& task) {
+    if (task.give_up > now) return false;
+    avoid_[task.target] = now + kRepairAvoid;
+    return true;
+  });
   for (auto move = settling_.begin(); move != settling_.end();) {
     if (move->second > now) {
       ++move;
@@ -88,17 +82,27 @@ Time RepairPlanner::wake_at() const {
 
 // ---- planning ---------------------------------------------------------------------------------------------------------
 
-void RepairPlanner::membership_changed(const RepairView& view) {
-  urgent_ = true;
+template <class Which>
+void RepairPlanner::void_tasks(Which&& which) {
   for (auto task = tasks_.begin(); task != tasks_.end();) {
-    if (view.live.contains(task->second.target)) {
+    if (!which(task->second)) {
       ++task;
       continue;
     }
     for (const BlockPlace& place : task->second.places) busy_.erase(place.block.id);
     copying_ -= task->second.places.size();
     task = tasks_.erase(task);
+    urgent_ = true;
   }
+}
+
+void RepairPlanner::membership_changed(const RepairView& view) {
+  urgent_ = true;
+  void_tasks([&](const Task& task) { return !view.live.contains(task.target); });
+}
+
+void RepairPlanner::forget_tasks(NodeId target) {
+  void_tasks([&](const Task& task) { return task.target == target; });
 }
 
 void RepairPlanner::step(const Namespace& files, const RepairView& view, Time now, RepairOutput& out) {
@@ -190,7 +194,7 @@ void RepairPlanner::plan_surplus(const BlockPlace& place, const RepairView& view
   busy_.insert(place.block.id);
   settling_[place.block.id] = now + kRepairSettle;
   drops_[place.block.id] = Drop{loser, now + kRepairSettle};
-  out.moves.push_back(move_of(place, std::move(kept)));
+  out.moves.push_back(move_of(place, place.block.replicas, std::move(kept)));
 }
 
 /// The new list: the target is added; dead holders go when there are enough live ones, or when the list would be too long.
@@ -205,7 +209,7 @@ ReplicaMove RepairPlanner::move_to(const BlockPlace& place, const BlockRef& bloc
     }
   }
   if (live.size() > kReplicasListedMax) live.resize(kReplicasListedMax);
-  return move_of(place, std::move(live));
+  return move_of(place, block.replicas, std::move(live));
 }
 
 // ---- what came of it --------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class RepairPlanner {
   void namespace_changed() { dirty_ = true; }
   /// Somebody joined or died: everything is looked at again, and what was sent to nodes that are gone is void.
   void membership_changed(const RepairView& view);
+  /// Another session of `target` begins: its tasks are void and planned again.
+  void forget_tasks(NodeId target);
   void step(const Namespace& files, const RepairView& view, Time now, RepairOutput& out);
   /// Returns how many blocks were copied. Reports about tasks that are not known (any more), or of another node, are ignored.
   std::size_t report(NodeId from, const ReplicaReport& report, const Namespace& files, const RepairView& view, Time now,
@@ -72,6 +74,8 @@ class RepairPlanner {
     Time give_up{};
   };
 
+  template <class Which>
+  void void_tasks(Which&& which);
   void refill(Time now);
   void expire(Time now);
   void scan(const Namespace& files, const RepairView& view, Time now, RepairOutput& out);

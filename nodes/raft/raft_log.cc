@@ -307,6 +307,7 @@ NodeId RaftLog::standby() const {
 }
 
 std::vector<LogMember> RaftLog::members() const { return impl_->configuration().members; }
+std::uint64_t RaftLog::log_id() const { return impl_->log_id; }
 LogIndex RaftLog::committed_index() const { return impl_->commit; }
 LogIndex RaftLog::last_index() const { return impl_->log.last(); }
 Status RaftLog::compact(LogIndex index, Bytes state) { return impl_->compact(index, std::move(state)); }

@@ -111,6 +111,7 @@ class RaftLog final : public ReplicatedLog {
   [[nodiscard]] NodeId leader() const override;
   [[nodiscard]] NodeId standby() const override;
   [[nodiscard]] std::vector<LogMember> members() const override;
+  [[nodiscard]] std::uint64_t log_id() const override;
   [[nodiscard]] LogIndex committed_index() const override;
   [[nodiscard]] LogIndex last_index() const override;
   [[nodiscard]] Status compact(LogIndex index, Bytes state) override;

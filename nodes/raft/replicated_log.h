@@ -75,6 +75,7 @@ class ReplicatedLog {
   [[nodiscard]] virtual NodeId leader() const = 0;   ///< 0 = unknown
   [[nodiscard]] virtual NodeId standby() const = 0;  ///< the voter that leads next; 0 = unknown or no failover
   [[nodiscard]] virtual std::vector<LogMember> members() const = 0;
+  [[nodiscard]] virtual std::uint64_t log_id() const = 0;  ///< of this node's log, as in LogMember
   [[nodiscard]] virtual LogIndex committed_index() const = 0;
   [[nodiscard]] virtual LogIndex last_index() const = 0;
   /// The state up to and including `index` (<= what take_committed gave) is in `state`: the log before may go.

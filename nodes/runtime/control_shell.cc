@@ -162,6 +162,7 @@ void ControlShell::end_turn() {
   obey(std::move(out));
   if (!control_->serving()) sessions_.clear();
   tell_leader();
+  tell_vote();
   arm_timer();
 }
 
@@ -197,6 +198,17 @@ void ControlShell::push(NodeId node, const Answer& message) {
     control_->push_failed(node, monotonic_now());
     due_ = true;
   });
+}
+
+/// For operators, who must know how many failures the cluster survives now.
+void ControlShell::tell_vote() {
+  bool votes = false;
+  for (const LogMember& member : control_->log().members()) {
+    votes = votes || (member.node == context_.self.id && member.voter && member.log_id == control_->log().log_id());
+  }
+  if (votes == votes_) return;
+  votes_ = votes;
+  spdlog::info("{} {} in the job log", to_string(context_.self.id), votes ? "votes" : "has no vote");
 }
 
 void ControlShell::tell_leader() {

@@ -53,6 +53,7 @@ class ControlShell {
   void reply(const ControlOutput::Reply& reply);
   void push(NodeId node, const Answer& message);
   void tell_leader();
+  void tell_vote();
   void arm_timer();
   void publish_stats();
 
@@ -69,6 +70,7 @@ class ControlShell {
   std::function<void()> handed_over_;
   bool due_ = true;      ///< something came in: the turn must be ended
   bool failed_ = false;  ///< the log is broken: nothing more is said
+  bool votes_ = false;
   NodeId told_leader_;
   Epoch told_epoch_;
   EventLoop::TimerId timer_ = 0;

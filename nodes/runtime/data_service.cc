@@ -4,13 +4,13 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <deque>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "bus/clock.h"
+#include "nodes/runtime/block_puller.h"
 #include "nodes/runtime/block_writer.h"
 
 namespace idunno {
@@ -19,18 +19,10 @@ namespace {
 constexpr int kHighWaterMark = 16;  ///< messages of up to 4 MiB, each way, each peer
 constexpr std::uint32_t kMessagesPerTurn = 16;
 constexpr std::uint64_t kCheckBytesPerTurn = 2ULL << 20U;  ///< copies verified before other requests have their turn
-constexpr std::size_t kPullsInFlightMax = 8;
-constexpr std::size_t kPullsQueuedMax = 16 * kBlocksPerRequestMax;
 constexpr std::size_t kGetBytesMax = kDataMessageBytesMax - (64U << 10U);
 constexpr Duration kUsageAge = std::chrono::seconds(1);
 constexpr std::size_t kDamagedKeptMax = 16 * kBlocksPerRequestMax;  ///< while nobody wants to hear of them
 constexpr Duration kIdleBeforeTrim = std::chrono::seconds(2);
-
-BlockStatus status_of(const Error& error) {
-  if (error.code == Errc::not_found) return BlockStatus::missing;
-  if (error.code == Errc::damaged) return BlockStatus::damaged;
-  return BlockStatus::failed;
-}
 
 /// A CheckBlocks, worked off piece by piece.
 struct CheckTask {
@@ -38,14 +30,6 @@ struct CheckTask {
   CheckBlocks request;
   std::vector<BlockStatus> statuses;
   std::size_t next = 0;  ///< the first that was not looked at
-};
-
-/// Blocks that are copied here together.
-struct PullTask {
-  std::vector<BlockRef> blocks;
-  std::vector<BlockStatus> statuses;
-  std::size_t left = 0;  ///< not done yet
-  std::function<void(std::vector<BlockStatus>)> done;
 };
 
 }  // namespace
@@ -59,12 +43,10 @@ struct DataService::Impl {
   std::unique_ptr<RpcServer> server;
   std::unique_ptr<RpcClient> client;
   std::unique_ptr<BlockWriter> writer;
+  std::unique_ptr<BlockPuller> puller;  // before `blocks`, whose reads call it
   std::unique_ptr<BlockClient> blocks;
   std::unique_ptr<Scrubber> scrubber;
   std::optional<BlockIdSource> ids;
-
-  std::deque<std::pair<std::shared_ptr<PullTask>, std::size_t>> pulls;  // waiting: task, index of the block
-  std::size_t pulls_in_flight = 0;
 
   bool used_since_trim = false;
   bool trim_planned = false;
@@ -85,9 +67,6 @@ struct DataService::Impl {
   void get(const RequestContext& context, const GetBlocks& request);
   Result<Payload> read(const BlockKey& key);
   void check_some(const std::shared_ptr<CheckTask>& task);
-  void pull(std::vector<BlockRef> wanted, std::function<void(std::vector<BlockStatus>)> done);
-  void pull_some();
-  void pulled(const std::shared_ptr<PullTask>& task, std::size_t index, BlockStatus status);
   void list(const RequestContext& context, const ListBlocks& request);
   void fail(const Error& error);
   void tell_damaged(const std::vector<BlockId>& damaged);
@@ -136,6 +115,7 @@ Status DataService::Impl::open(ZmqContext& context) {
     writer->submit(std::move(written), std::move(done));
   };
   blocks = std::make_unique<BlockClient>(loop, *client, BlockClient::Options{}, std::move(local));
+  puller = std::make_unique<BlockPuller>(loop, options.node, *blocks, *writer);
   Scrubber::Options scrub = options.scrub;
   scrub.bytes_per_s = options.scrub_bytes_per_s;
   scrubber = std::make_unique<Scrubber>(
@@ -162,8 +142,9 @@ void DataService::Impl::serve() {
   });
   server->on<PullBlocks>([this](const RequestContext& context, PullBlocks request, const Payload&) {
     if (!bounded(context, request)) return;
-    pull(std::move(request.blocks),
-         [this, context](std::vector<BlockStatus> statuses) { server->reply(context, PullBlocksReply{std::move(statuses)}); });
+    puller->pull(std::move(request.blocks), [this, context](std::vector<BlockStatus> statuses) {
+      server->reply(context, PullBlocksReply{std::move(statuses)});
+    });
   });
   server->on<DeleteBlocks>([this](const RequestContext& context, DeleteBlocks request, const Payload&) {
     if (!bounded(context, request)) return;
@@ -242,43 +223,6 @@ void DataService::Impl::check_some(const std::shared_ptr<CheckTask>& task) {
     return server->reply(task->context, CheckBlocksReply{std::move(task->statuses)});
   }
   loop.post([this, task] { check_some(task); });
-}
-
-void DataService::Impl::pull(std::vector<BlockRef> wanted, std::function<void(std::vector<BlockStatus>)> done) {
-  const std::size_t count = wanted.size();
-  // `full` for all of them tells the caller to come again later.
-  if (pulls.size() + count > kPullsQueuedMax) return done(std::vector<BlockStatus>(count, BlockStatus::full));
-  if (count == 0) return done({});
-  auto task = std::make_shared<PullTask>(PullTask{std::move(wanted), {}, count, std::move(done)});
-  task->statuses.assign(count, BlockStatus::failed);
-  for (std::size_t i = 0; i < count; ++i) pulls.emplace_back(task, i);
-  pull_some();
-}
-
-void DataService::Impl::pull_some() {
-  while (!pulls.empty() && pulls_in_flight < kPullsInFlightMax) {
-    auto [task, index] = std::move(pulls.front());
-    pulls.pop_front();
-    ++pulls_in_flight;
-    BlockRef block = task->blocks[index];
-    std::erase(block.replicas, options.node);
-    const BlockKey key{block.id, block.length, block.hash};
-    blocks->read(block, [this, task = task, index = index, key](Result<Payload> bytes) {
-      if (!bytes) return pulled(task, index, status_of(bytes.error()));
-      // A good copy that is here already is found by the store, which then writes nothing.
-      std::vector<NewBlock> copy{NewBlock{key, std::move(*bytes)}};
-      writer->submit(std::move(copy), [this, task, index](Result<std::vector<BlockStatus>> statuses) {
-        pulled(task, index, statuses ? statuses->front() : BlockStatus::failed);
-      });
-    });
-  }
-}
-
-void DataService::Impl::pulled(const std::shared_ptr<PullTask>& task, std::size_t index, BlockStatus status) {
-  task->statuses[index] = status;
-  --pulls_in_flight;
-  if (--task->left == 0) task->done(std::move(task->statuses));
-  loop.post([this] { pull_some(); });  // not from here: answers may come at once, and would nest
 }
 
 void DataService::Impl::list(const RequestContext& context, const ListBlocks& request) {
@@ -403,7 +347,7 @@ BlockStore& DataService::store() { return *impl_->opened.store; }
 BlockClient& DataService::blocks() { return *impl_->blocks; }
 BlockIdSource& DataService::ids() { return *impl_->ids; }
 void DataService::pull(std::vector<BlockRef> blocks, std::function<void(std::vector<BlockStatus>)> done) {
-  impl_->pull(std::move(blocks), std::move(done));
+  impl_->puller->pull(std::move(blocks), std::move(done));
 }
 
 }  // namespace idunno

@@ -163,8 +163,8 @@ void Swim::after_own_delay(Duration late) {
   for (Probe& probe : again) start_probe(probe.target, true, std::move(probe.charge));
   for (auto& [node, suspicion] : suspicions_) {
     suspicion.since += late;
-    const Time ends = end_of(suspicion);
-    if (ends <= now_ && !std::exchange(suspicion.put_off, true)) suspicion.since += now_ + kReadTime - ends;
+    suspicion.ends += late;
+    if (suspicion.ends <= now_ && !std::exchange(suspicion.put_off, true)) suspicion.ends = now_ + kReadTime;
   }
 }
 
@@ -174,7 +174,7 @@ void Swim::end() {
   if (!news_.empty()) wake = std::min(wake, next_gossip_);
   for (const auto& [sequence, probe] : probes_) wake = std::min({wake, probe.indirect_at, probe.deadline});
   for (const auto& [sequence, relay] : relays_) wake = std::min({wake, relay.nack_at, relay.over_at});
-  for (const auto& [node, suspicion] : suspicions_) wake = std::min({wake, check_of(suspicion), end_of(suspicion)});
+  for (const auto& [node, suspicion] : suspicions_) wake = std::min({wake, check_of(suspicion), suspicion.ends});
   wake_at_ = wake;
 }
 
@@ -203,23 +203,24 @@ void Swim::relay_timers() {
   }
 }
 
-Time Swim::end_of(const Suspicion& suspicion) const {
+void Swim::set_end(Suspicion& suspicion) const {
   const std::size_t others = could_be_alive_ > 2 ? could_be_alive_ - 2 : 0;  // that could confirm
   const auto k = static_cast<std::uint32_t>(std::min<std::size_t>(config_.confirmations, others));
-  const auto confirmations = static_cast<std::uint32_t>(suspicion.accusers.size() - 1);
-  return suspicion.since + remaining_suspicion(std::min(confirmations, k), k, Duration(0),
-                                               suspicion_min(config_, could_be_alive_), suspicion_max(config_, could_be_alive_));
+  const auto confirmations = std::min(static_cast<std::uint32_t>(suspicion.accusers.size() - 1), k);
+  const Duration min = suspicion_min(config_, could_be_alive_);
+  suspicion.ends =
+      suspicion.since + remaining_suspicion(confirmations, k, Duration(0), min, suspicion_max(config_, could_be_alive_));
 }
 
 /// Nobody is called dead on hearsay alone. The refutation may have passed this node by: half way it looks for itself.
 Time Swim::check_of(const Suspicion& suspicion) const {
-  return suspicion.checked || has_left() ? kNever : suspicion.since + (end_of(suspicion) - suspicion.since) / 2;
+  return suspicion.checked || has_left() ? kNever : suspicion.since + (suspicion.ends - suspicion.since) / 2;
 }
 
 void Swim::suspicion_timers() {
   std::vector<NodeId> over;
   for (auto& [node, suspicion] : suspicions_) {
-    if (now_ >= end_of(suspicion)) {
+    if (now_ >= suspicion.ends) {
       over.push_back(node);
     } else if (now_ >= check_of(suspicion)) {
       suspicion.checked = true;
@@ -262,7 +263,10 @@ void Swim::gossip() {
   next_gossip_ = now_ + config_.gossip_interval;
   const std::vector<NodeId> whom = pick(config_.gossip_fanout, Among::alive_or_suspect);
   // Alone: old news would mislead whoever comes back. What is true then travels with probes and tables.
-  if (whom.empty()) return news_.clear();
+  if (whom.empty()) {
+    news_.clear();
+    news_about_.clear();
+  }
   for (const NodeId id : whom) ping_only(id);
 }
 

@@ -89,6 +89,7 @@ class Swim {
   struct Suspicion {
     std::set<NodeId> accusers;
     Time since;
+    Time ends;             ///< kept, because a crowd of suspicions is looked at after every message
     bool checked = false;  ///< by a probe of our own
     bool put_off = false;  ///< its end, because this node was late
   };
@@ -111,10 +112,12 @@ class Swim {
     Time nack_at;  ///< kNever when it was sent
     Time over_at;  ///< an answer after that is no use any more
   };
-  /// Something that is still to be told.
+  /// Something that is still to be told. Sorted by what goes first: told least often, then the newest.
   struct News {
     std::uint32_t told = 0;
-    std::uint64_t order = 0;
+    std::uint64_t age = 0;  ///< counts down
+    NodeId about;
+    auto operator<=>(const News&) const = default;
   };
 
   [[nodiscard]] const Member* find(NodeId node) const;
@@ -135,7 +138,7 @@ class Swim {
   void probe_timers();
   void relay_timers();
   void suspicion_timers();
-  [[nodiscard]] Time end_of(const Suspicion& suspicion) const;
+  void set_end(Suspicion& suspicion) const;
   [[nodiscard]] Time check_of(const Suspicion& suspicion) const;
   void greet();
   void sync();
@@ -167,7 +170,7 @@ class Swim {
   void claimed_dead(Member& member, const MemberClaim& claim, NodeId teller, bool from_table);
   void suspect(Member& member, std::set<NodeId> accusers, const std::string& why);
   void change(Member& member, NodeState to, std::string why);
-  void spread(NodeId about) { news_[about] = News{0, ++news_order_}; }
+  void spread(NodeId about);
 
   SwimConfig config_;
   NodeId self_;
@@ -177,7 +180,8 @@ class Swim {
   std::map<NodeId, Suspicion> suspicions_;
   std::map<std::uint64_t, Probe> probes_;  ///< at most two a member
   std::map<std::uint64_t, Relay> relays_;  ///< at most kRelaysMax
-  std::map<NodeId, News> news_;
+  std::set<News> news_;                    ///< at most one about each member
+  std::map<NodeId, News> news_about_;      ///< the same by member
   std::deque<MemberChange> history_;
   SwimOutput output_;
 
@@ -187,7 +191,7 @@ class Swim {
   std::size_t table_position_ = 0;  ///< in members_
   std::vector<NodeId> pick_order_;  ///< all but self, shuffled a little with every pick
   std::uint64_t sequence_;
-  std::uint64_t news_order_ = 0;
+  std::uint64_t news_age_ = ~0ULL;
   std::uint32_t awareness_ = 0;
   bool synced_ = false;  ///< has had a table since the start
   Time now_;

@@ -136,7 +136,19 @@ void Swim::suspect(Member& member, std::set<NodeId> accusers, const std::string&
     suspicion.since = now_;
     change(member, NodeState::suspect, why);
   }
-  if (suspicion.accusers.size() > before) spread(member.id);
+  if (suspicion.accusers.size() == before) return;
+  set_end(suspicion);
+  spread(member.id);
+}
+
+void Swim::spread(NodeId about) {
+  const News news{0, news_age_--, about};
+  const auto [at, first] = news_about_.try_emplace(about, news);
+  if (!first) {
+    news_.erase(at->second);
+    at->second = news;
+  }
+  news_.insert(news);
 }
 
 void Swim::change(Member& member, NodeState to, std::string why) {

@@ -147,23 +147,21 @@ void Swim::add_claims(SwimMessage& message, NodeId to) {
     const Member* target = find(message.target);
     if (target != nullptr && target->state != NodeState::unknown) message.claims.push_back(claim_about(*target));
   }
-  if (news_.empty()) return;
-
-  std::vector<std::pair<News, NodeId>> order;
-  order.reserve(news_.size());
-  for (const auto& [node, news] : news_) {
-    if (node != to && !holds(node)) order.emplace_back(news, node);
+  std::vector<News> picked;
+  for (auto at = news_.begin(); at != news_.end() && message.claims.size() < kClaimsPerMessageMax; ++at) {
+    if (at->about == to || holds(at->about)) continue;
+    message.claims.push_back(claim_about(*find(at->about)));
+    picked.push_back(*at);
   }
-  const std::size_t count = std::min(order.size(), kClaimsPerMessageMax - message.claims.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    [](const auto& a, const auto& b) {
-                      return a.first.told != b.first.told ? a.first.told < b.first.told : a.first.order > b.first.order;
-                    });
   const std::uint32_t enough = retransmissions(could_be_alive_);
-  for (std::size_t i = 0; i < count; ++i) {
-    const NodeId node = order[i].second;
-    message.claims.push_back(claim_about(*find(node)));
-    if (++news_[node].told >= enough) news_.erase(node);
+  for (News& news : picked) {
+    news_.erase(news);
+    if (++news.told >= enough) {
+      news_about_.erase(news.about);
+    } else {
+      news_.insert(news);
+      news_about_[news.about] = news;
+    }
   }
 }
 

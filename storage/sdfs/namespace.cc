@@ -24,6 +24,22 @@ Status check_replicas(const std::vector<NodeId>& replicas, std::size_t most, con
   return {};
 }
 
+bool contains(const std::vector<NodeId>& nodes, NodeId node) {
+  return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+}
+
+/// What becomes of the list `replicas`; empty when the move is not to be made. Its removals rely on its additions: without one of
+/// them nothing is done.
+std::vector<NodeId> moved(std::vector<NodeId> replicas, const ReplicaMove& move, const std::set<NodeId>& refused) {
+  std::erase_if(replicas, [&](NodeId node) { return contains(move.seen, node) && !contains(move.replicas, node); });
+  for (const NodeId node : move.replicas) {
+    if (contains(move.seen, node) || contains(replicas, node)) continue;
+    if (refused.contains(node) || replicas.size() >= kReplicasListedMax) return {};
+    replicas.push_back(node);
+  }
+  return replicas;
+}
+
 /// Whether `path` or a folder above it is in `pinned`.
 bool is_pinned(const std::string& path, const std::set<std::string>& pinned) {
   if (pinned.empty()) return false;
@@ -244,7 +260,7 @@ void Namespace::remove_open(const std::string& path, FreedBlocks& freed) {
   if (const FileVersion* file = find(path); file != nullptr && file->open) erase_path(path, freed);
 }
 
-std::uint32_t Namespace::move_replicas(const std::vector<ReplicaMove>& moves) {
+std::uint32_t Namespace::move_replicas(const std::vector<ReplicaMove>& moves, const std::set<NodeId>& refused) {
   std::uint32_t changed = 0;
   for (const ReplicaMove& move : moves) {
     if (!check_replicas(move.replicas, kReplicasListedMax, move.path)) continue;
@@ -253,8 +269,11 @@ std::uint32_t Namespace::move_replicas(const std::vector<ReplicaMove>& moves) {
     const FileVersion& file = versions_.at(it->second.file);
     const bool there =
         file.version != 0 && file.path == move.path && file.version == move.version && it->second.index == move.block_index;
-    if (!there || file.blocks[it->second.index].replicas == move.replicas) continue;
-    set_replicas(it->second, move.replicas);
+    if (!there) continue;
+    const std::vector<NodeId>& old = file.blocks[it->second.index].replicas;
+    std::vector<NodeId> replicas = moved(old, move, refused);
+    if (replicas.empty() || replicas == old) continue;
+    set_replicas(it->second, std::move(replicas));
     ++changed;
   }
   return changed;

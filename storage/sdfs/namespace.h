@@ -60,8 +60,9 @@ class Namespace {
   bool fill_open(const std::string& path, std::uint64_t index, BlockRef block);
   void close_open(const std::string& path, WallMs now);  ///< becomes an ordinary file; empty places are dropped
   void remove_open(const std::string& path, FreedBlocks& freed);
-  /// Ignores moves whose block is not (any more) at that place. Returns how many changed.
-  std::uint32_t move_replicas(const std::vector<ReplicaMove>& moves);
+  /// Ignores moves whose block is not (any more) at that place, those that would add one of `refused`, and those that would leave
+  /// no replica. Returns how many changed.
+  std::uint32_t move_replicas(const std::vector<ReplicaMove>& moves, const std::set<NodeId>& refused = {});
   /// The node lost everything / these blocks. Returns how many copies were forgotten.
   std::uint64_t forget_node(NodeId node);
   std::uint64_t forget_blocks(NodeId node, const std::vector<BlockId>& blocks);

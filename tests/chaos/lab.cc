@@ -118,6 +118,7 @@ Lab::~Lab() {
   kill(all);
   for (int node = 1; node <= options_.nodes; ++node) {
     if (options_.tmpfs_mib > 0) shell("umount -l " + data_dir(node).string());
+    shell("ip link del idv" + std::to_string(tag_) + "-" + std::to_string(node));  // else it goes some time after its namespace
     shell("ip netns del " + netns(node));
   }
   shell("ip link del idb" + std::to_string(tag_));
@@ -150,7 +151,7 @@ void Lab::make_network() const {
   for (int node = 1; node <= options_.nodes; ++node) {
     const std::string ns = netns(node);
     const std::string veth = "idv" + std::to_string(tag_) + "-" + std::to_string(node);
-    shell("ip netns del " + ns + " 2>/dev/null");
+    shell("ip netns del " + ns + " 2>/dev/null; ip link del " + veth + " 2>/dev/null");
     EXPECT_TRUE(shell("ip netns add " + ns + " && ip link add " + veth + " type veth peer name eth0 netns " + ns +
                       " && ip link set " + veth + " master " + bridge + " up && ip -n " + ns + " addr add " + address(node) +
                       "/24 dev eth0 && ip -n " + ns + " link set eth0 up && ip -n " + ns + " link set lo up"));
@@ -416,6 +417,13 @@ std::string Lab::node_log(int node) const {
     text.clear();
   }
   return text.str();
+}
+
+std::size_t Lab::times_in_log(int node, const std::string& text) const {
+  const std::string log = node_log(node);
+  std::size_t times = 0;
+  for (std::size_t at = log.find(text); at != std::string::npos; at = log.find(text, at + 1)) ++times;
+  return times;
 }
 
 }  // namespace idunno::testing

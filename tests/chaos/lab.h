@@ -94,6 +94,7 @@ class Lab {
   [[nodiscard]] const std::filesystem::path& scratch() const { return temp_.path(); }
   [[nodiscard]] std::filesystem::path config_file() const { return temp_.path() / "cluster.toml"; }
   [[nodiscard]] std::string node_log(int node) const;
+  [[nodiscard]] std::size_t times_in_log(int node, const std::string& text) const;
 
  private:
   void make_network() const;

@@ -82,7 +82,10 @@ CommandResult run_program(const std::vector<std::string>& arguments, std::chrono
   return result;
 }
 
-std::filesystem::path bin_dir() { return IDUNNO_BIN_DIR; }
+std::filesystem::path bin_dir() {
+  const char* named = std::getenv("IDUNNO_BIN_DIR");
+  return named != nullptr ? named : IDUNNO_BIN_DIR;
+}
 
 std::filesystem::path shared_data() {
   const char* named = std::getenv("IDUNNO_SHARED_DATA");

@@ -22,7 +22,7 @@ struct CommandResult {
 [[nodiscard]] CommandResult run_program(const std::vector<std::string>& arguments,
                                         std::chrono::seconds limit = std::chrono::seconds(120));
 
-/// Folder of the built programs.
+/// Folder of the built programs: IDUNNO_BIN_DIR, else where this test was built.
 [[nodiscard]] std::filesystem::path bin_dir();
 /// Real models and data, or an empty path when they are not there: IDUNNO_SHARED_DATA, else ../shared/data beside the source.
 [[nodiscard]] std::filesystem::path shared_data();

@@ -243,7 +243,10 @@ std::string FileChecker::lacks(const ClusterState& state, const Truth& truth, co
       if (nodes[replica.value - 1]->up() && std::find(good.begin(), good.end(), replica) == good.end())
         return what + " is said to be on " + to_string(replica) + " and is not";
     }
-    if (block.replicas.size() > kReplicasMax) return what + " has " + std::to_string(block.replicas.size()) + " replicas";
+    // A dead holder stays on the list while there are enough live ones: when it returns, one of them is surplus.
+    const auto listed = std::count_if(block.replicas.begin(), block.replicas.end(),
+                                      [&](NodeId replica) { return nodes[replica.value - 1]->up(); });
+    if (static_cast<std::size_t>(listed) > wanted) return what + " has " + std::to_string(listed) + " live replicas";
     return {};
   });
 }

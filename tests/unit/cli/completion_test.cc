@@ -41,7 +41,7 @@ TEST_F(Completion, OfBashOffersGlobalOptionsEverywhere) {
 TEST_F(Completion, OfZshAndFishNamesEveryCommand) {
   const std::string zsh = zsh_completion(root_);
   const std::string fish = fish_completion(root_);
-  for (const char* name : {"submit", "kill-node", "stats", "watch", "job", "keys"}) {
+  for (const char* name : {"submit", "kill-node", "stats", "watch", "job", "keys", "member"}) {
     EXPECT_NE(zsh.find(std::string("'") + name + ":"), std::string::npos) << name;
     EXPECT_NE(fish.find(std::string("-a ") + name + " "), std::string::npos) << name;
   }

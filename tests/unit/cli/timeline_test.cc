@@ -167,6 +167,48 @@ TEST_F(TimelineTest, OneJobThatStandsStillIsNotNormalThoughTheOtherIs) {
   EXPECT_FALSE(line_.normal(seconds(5), seconds(1), killed + seconds(5)));
 }
 
+TEST_F(TimelineTest, WhatComesAfterAJobsEndIsNeitherADipNorMissed) {
+  line_.watch_job(job_of(1, 1000, 10));
+  line_.watch_job(job_of(2, 1000, 10));
+  EXPECT_FALSE(line_.all_ended());
+  for (int i = 1; i <= 20; ++i) {
+    commit(kStart + i * milliseconds(100), 1, i);
+    commit(kStart + i * milliseconds(100), 2, i);
+  }
+  const Time kill = kStart + seconds(2);
+  line_.killed(kill, {NodeId{3}});
+  for (int i = 21; i <= 25; ++i) {
+    commit(kStart + i * milliseconds(100), 1, i);
+    commit(kStart + i * milliseconds(100), 2, i);
+  }
+  tell(kill + milliseconds(500), "job_done", 2, -1);
+  line_.ended(JobId{2}, kill + seconds(9));  // told again, later
+  EXPECT_EQ(line_.first_end(), kill + milliseconds(500));
+  EXPECT_FALSE(line_.all_ended());
+  // Job 1 stands still from then on; that is not normal, and it is not the dip of this kill either.
+  EXPECT_FALSE(line_.normal(seconds(2), seconds(1), kill + seconds(5)));
+  auto dip = line_.dip(seconds(2), milliseconds(200), kill + seconds(5));
+  EXPECT_EQ(dip.length, Duration::zero());
+  EXPECT_LT(dip.longest_gap, milliseconds(101));
+  line_.ended(JobId{1}, kill + milliseconds(600));
+  EXPECT_TRUE(line_.all_ended());
+  EXPECT_FALSE(line_.normal(seconds(2), seconds(1), kill + seconds(5))) << "no window is left that says anything";
+}
+
+TEST_F(TimelineTest, AJobThatIsOverIsNotAskedForWhileAnotherGoesOn) {
+  line_.watch_job(job_of(1, 1000, 10));
+  line_.watch_job(job_of(2, 1000, 10));
+  for (int i = 1; i <= 60; ++i) {
+    commit(kStart + i * milliseconds(100), 1, i);
+    if (i <= 22) commit(kStart + i * milliseconds(100), 2, i);
+  }
+  const Time kill = kStart + seconds(2);
+  line_.killed(kill, {NodeId{3}});
+  EXPECT_FALSE(line_.normal(seconds(2), seconds(1), kill + seconds(3))) << "job 2 stands still";
+  tell(kill + milliseconds(200), "job_done", 2, -1);
+  EXPECT_EQ(line_.normal(seconds(2), seconds(1), kill + seconds(3)), Duration::zero());
+}
+
 TEST(TimelineWindow, FitsTheSlowestJob) {
   JobReport fast = job_of(1, 1000, 1);
   fast.rate_milli_qps = 1000000;

@@ -165,7 +165,7 @@ TEST(ClusterState, RemembersABoundedNumberOfClientAnswersOnly) {
   World world;
   world.apply(RegisterNode{NodeId{1}, Incarnation{1}, 7}, RequestId{1, 1});
   world.apply(CommitBatchResults{}, RequestId{1, 2});
-  world.apply(MoveReplicas{}, RequestId{1, 3});
+  world.apply(ForgetBlocks{}, RequestId{1, 3});
   for (std::uint64_t sequence : {1U, 2U, 3U}) EXPECT_EQ(world.state.remembered(RequestId{1, sequence}), nullptr);
   for (std::uint64_t i = 0; i <= kRememberedAnswersMax; ++i) world.apply(RemoveModel{"none"}, RequestId{2, i});
   EXPECT_EQ(world.state.remembered(RequestId{2, 0}), nullptr);
@@ -202,15 +202,51 @@ TEST(ClusterState, MovesAndForgetsReplicas) {
   World world;
   world.put("/data/x");
   const BlockId id = world.state.files().find("/data/x")->blocks[0].id;
-  const Applied moved = world.apply(MoveReplicas{{{"/data/x", 1, 0, id, {NodeId{2}, NodeId{3}}}}});
+  world.apply(RegisterNode{NodeId{3}, Incarnation{1}, 33});
+  const Applied moved = world.apply(
+      MoveReplicas{{{"/data/x", 1, 0, id, {NodeId{2}, NodeId{3}}, {NodeId{1}, NodeId{2}}}}, {AddedStore{NodeId{3}, 33}}});
   EXPECT_EQ(reply_of<FsMoveReplicasReply>(moved.answer).changed, 1U);
   EXPECT_TRUE(moved.namespace_changed);
   const Bytes before = content_of(world.state);
-  EXPECT_EQ(code_of(world.apply(MoveReplicas{{{"/data/x", 1, 0, id, {}}}}).answer), Errc::invalid);
+  EXPECT_EQ(code_of(world.apply(MoveReplicas{{{"/data/x", 1, 0, id, {}, {}}}, {}}).answer), Errc::invalid);
   EXPECT_FALSE(world.apply(ForgetBlocks{NodeId{1}, {id}}).namespace_changed);
   EXPECT_EQ(content_of(world.state), before);
   EXPECT_TRUE(world.apply(ForgetBlocks{NodeId{3}, {id}}).namespace_changed);
   EXPECT_EQ(world.state.files().find("/data/x")->blocks[0].replicas, std::vector<NodeId>{NodeId{2}});
+}
+
+TEST(ClusterState, AMoveAddsNobodyWhoseStoreIsAnotherByNow) {
+  World world;
+  world.put("/data/x");
+  const BlockId id = world.state.files().find("/data/x")->blocks[0].id;
+  world.apply(RegisterNode{NodeId{3}, Incarnation{1}, 33});
+  const std::vector<NodeId> two{NodeId{1}, NodeId{2}};
+  const std::vector<NodeId> three{NodeId{1}, NodeId{2}, NodeId{3}};
+  const auto replicas = [&] { return world.state.files().find("/data/x")->blocks[0].replicas; };
+  const MoveReplicas move{{{"/data/x", 1, 0, id, three, two}}, {AddedStore{NodeId{3}, 33}}};
+  world.apply(RegisterNode{NodeId{3}, Incarnation{2}, 44});
+  EXPECT_FALSE(world.apply(move).namespace_changed);
+  EXPECT_EQ(replicas(), two);
+  EXPECT_FALSE(world.apply(MoveReplicas{move.moves, {}}).namespace_changed) << "nor anybody whose store is not given";
+  EXPECT_TRUE(world.apply(MoveReplicas{move.moves, {AddedStore{NodeId{3}, 44}}}).namespace_changed);
+  EXPECT_EQ(replicas(), three);
+  // And what was proposed before its store was replaced does not put a node back that it only kept.
+  world.apply(RegisterNode{NodeId{3}, Incarnation{3}, 55});
+  EXPECT_TRUE(world.apply(MoveReplicas{{{"/data/x", 1, 0, id, {NodeId{2}, NodeId{3}}, three}}, {}}).namespace_changed);
+  EXPECT_EQ(replicas(), std::vector<NodeId>{NodeId{2}});
+}
+
+TEST(ClusterState, AClientsMoveIsDoneOnce) {
+  World world;
+  world.put("/data/x");
+  const BlockId id = world.state.files().find("/data/x")->blocks[0].id;
+  world.apply(RegisterNode{NodeId{3}, Incarnation{1}, 33});
+  const MoveReplicas move{{{"/data/x", 1, 0, id, {NodeId{1}, NodeId{2}, NodeId{3}}, {NodeId{1}, NodeId{2}}}},
+                          {AddedStore{NodeId{3}, 33}}};
+  EXPECT_TRUE(world.apply(move, RequestId{4, 1}).namespace_changed);
+  world.apply(ForgetBlocks{NodeId{3}, {id}});
+  EXPECT_FALSE(world.apply(move, RequestId{4, 1}).namespace_changed) << "the retry of a request that was done";
+  EXPECT_EQ(world.state.files().find("/data/x")->blocks[0].replicas.size(), 2U);
 }
 
 TEST(ClusterState, RemovesFilesAndFreesTheirBlocksUnlessAnActiveJobNeedsThem) {

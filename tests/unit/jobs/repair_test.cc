@@ -190,6 +190,35 @@ TEST_F(Repair, ReportsOfOthersAndOldReportsAreIgnored) {
   EXPECT_TRUE(report(out.tasks[0]).moves.empty());
 }
 
+TEST_F(Repair, TasksOfASessionThatEndedArePlannedAgain) {
+  nodes({1, 2, 3, 5});
+  put("/a", 3, {1, 2, 3, 4});
+  const RepairOutput lost = step();
+  ASSERT_EQ(lost.tasks.size(), 1U);
+  planner.forget_tasks(NodeId{3});
+  EXPECT_EQ(planner.in_flight(), 3U) << "of another node";
+  planner.forget_tasks(NodeId{5});
+  EXPECT_EQ(planner.in_flight(), 0U);
+  EXPECT_LE(planner.wake_at(), now) << "at once";
+  const RepairOutput again = step();
+  ASSERT_EQ(again.tasks.size(), 1U);
+  EXPECT_EQ(again.tasks[0].first, NodeId{5});
+  EXPECT_EQ(again.tasks[0].second.pull, lost.tasks[0].second.pull);
+  EXPECT_TRUE(report(lost.tasks[0]).moves.empty()) << "the late report of a void task";
+  EXPECT_EQ(report(again.tasks[0]).moves.size(), 3U);
+}
+
+TEST_F(Repair, AMoveDoesNotBringBackWhatWasForgottenMeanwhile) {
+  nodes({1, 2, 3, 5});
+  put("/a", 1, {1, 2, 3, 4});
+  const BlockId id = files.find("/a")->blocks[0].id;
+  const RepairOutput done = report(step().tasks.at(0));
+  ASSERT_EQ(done.moves.size(), 1U);
+  files.forget_blocks(NodeId{2}, {id});
+  apply(done.moves);
+  EXPECT_EQ(holders("/a"), (std::vector<NodeId>{NodeId{1}, NodeId{3}, NodeId{5}}));
+}
+
 TEST_F(Repair, ATargetThatDiesIsReplaced) {
   nodes({1, 2, 3, 5, 6});
   put("/a", 1, {1, 2, 3, 4});
@@ -204,7 +233,8 @@ TEST_F(Repair, SurplusCopiesAreDroppedOnceTheLogSaysSo) {
   nodes({1, 2, 3, 4, 5});
   put("/a", 1, {1, 2, 3, 4});
   const BlockRef before = files.find("/a")->blocks[0];
-  files.move_replicas({ReplicaMove{"/a", 1, 0, before.id, {NodeId{1}, NodeId{2}, NodeId{3}, NodeId{4}, NodeId{5}}}});
+  files.move_replicas(
+      {ReplicaMove{"/a", 1, 0, before.id, {NodeId{1}, NodeId{2}, NodeId{3}, NodeId{4}, NodeId{5}}, before.replicas}});
   planner.namespace_changed();
   later(std::chrono::seconds(1));
   const RepairOutput out = step();

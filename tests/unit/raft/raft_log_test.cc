@@ -91,6 +91,19 @@ TEST_F(RaftLogRules, SaysNothingBeforeItIsOnDisk) {
   EXPECT_EQ(answers().size(), 1U);
 }
 
+TEST_F(RaftLogRules, AsksForNoVoteBeforeItsEpochAndItsOwnVoteAreOnDisk) {
+  lose_leader();
+  ASSERT_EQ(second().status().role, RaftRole::pre_candidate);
+  RaftMessage vote = to_second();
+  vote.vote_reply = VoteReply{true, Epoch{second().epoch().value + 1}, true};
+  give(vote);
+  ASSERT_EQ(second().status().role, RaftRole::candidate);
+  EXPECT_TRUE(second().take_messages().empty());
+  const auto asked = answers();
+  ASSERT_EQ(asked.size(), 2U);
+  EXPECT_TRUE(asked[0].vote && !asked[0].vote->pre);
+}
+
 TEST_F(RaftLogRules, GivesOneVoteAnEpoch) {
   lose_leader();
   give(vote_request(100, 100));

@@ -283,15 +283,27 @@ class Play {
     model_.each([&](const FileVersion& file, const BlockRef& ref) {
       if (!random_.chance(0.1)) return;
       const auto index = static_cast<std::uint64_t>(&ref - file.blocks.data());
-      moves.push_back({file.path, file.version, random_.chance(0.9) ? index : index + 1, ref.id, replicas()});
+      moves.push_back({file.path, file.version, random_.chance(0.9) ? index : index + 1, ref.id, replicas(),
+                       random_.chance(0.7) ? ref.replicas : replicas()});
     });
     std::uint32_t changed = 0;
     for (const ReplicaMove& one : moves) {
       for (FileVersion& file : model_.files.at(one.path)) {
         if (file.version != one.version || one.block_index >= file.blocks.size()) continue;
         BlockRef& ref = file.blocks[one.block_index];
-        if (ref.id != one.id || ref.replicas == one.replicas) continue;
-        ref.replicas = one.replicas;
+        if (ref.id != one.id) continue;
+        const auto in = [](const std::vector<NodeId>& nodes, NodeId node) {
+          return std::count(nodes.begin(), nodes.end(), node) > 0;
+        };
+        std::vector<NodeId> now;
+        for (const NodeId node : ref.replicas) {
+          if (!in(one.seen, node) || in(one.replicas, node)) now.push_back(node);
+        }
+        for (const NodeId node : one.replicas) {
+          if (!in(one.seen, node) && !in(ref.replicas, node)) now.push_back(node);
+        }
+        if (now.empty() || now.size() > kReplicasListedMax || now == ref.replicas) continue;
+        ref.replicas = now;
         ++changed;
       }
     }

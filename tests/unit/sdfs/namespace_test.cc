@@ -245,7 +245,7 @@ TEST(NamespaceOpenFile, FillsInAnyOrderAndDropsEmptyPlacesWhenClosed) {
   ASSERT_EQ(file->blocks.size(), 2U);
   EXPECT_EQ(file->blocks[0].id.lo, 2U);
   EXPECT_FALSE(file->open);
-  EXPECT_EQ(f.files.move_replicas({{"/r/1", 1, 1, BlockId{7, 1}, {NodeId{9}}}}), 1U);
+  EXPECT_EQ(f.files.move_replicas({{"/r/1", 1, 1, BlockId{7, 1}, {NodeId{9}}, {}}}), 1U);
   f.next_block = 10;
   EXPECT_EQ(f.put("/r/1"), 2U);
   f.files.remove_open("/r/1", f.freed);  // not open any more: stays
@@ -267,17 +267,37 @@ TEST(NamespaceReplicas, MoveOnlyWhereTheBlockStillIs) {
   f.put("/a");
   f.put("/a");
   const BlockId first{7, 1};
-  EXPECT_EQ(f.files.move_replicas({{"/a", 2, 0, first, {NodeId{8}}},
-                                   {"/b", 1, 0, first, {NodeId{8}}},
-                                   {"/a", 1, 1, first, {NodeId{8}}},
-                                   {"/a", 1, 0, BlockId{7, 99}, {NodeId{8}}},
-                                   {"/a", 1, 0, first, {}},
-                                   {"/a", 1, 0, first, {NodeId{8}, NodeId{8}}},
-                                   {"/a", 1, 0, first, {NodeId{1}, NodeId{2}, NodeId{3}}}}),
+  const std::vector<NodeId> seen{NodeId{1}, NodeId{2}, NodeId{3}};
+  EXPECT_EQ(f.files.move_replicas({{"/a", 2, 0, first, {NodeId{8}}, seen},
+                                   {"/b", 1, 0, first, {NodeId{8}}, seen},
+                                   {"/a", 1, 1, first, {NodeId{8}}, seen},
+                                   {"/a", 1, 0, BlockId{7, 99}, {NodeId{8}}, seen},
+                                   {"/a", 1, 0, first, {}, seen},
+                                   {"/a", 1, 0, first, {NodeId{8}, NodeId{8}}, seen},
+                                   {"/a", 1, 0, first, seen, seen}}),
             0U);
-  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, first, {NodeId{8}, NodeId{2}}}}), 1U);
-  EXPECT_EQ(f.files.find("/a", 1)->blocks[0].replicas, (std::vector<NodeId>{NodeId{8}, NodeId{2}}));
+  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, first, {NodeId{8}, NodeId{2}}, seen}}), 1U);
+  EXPECT_EQ(f.files.find("/a", 1)->blocks[0].replicas, (std::vector<NodeId>{NodeId{2}, NodeId{8}}));
   EXPECT_EQ(f.files.held_by(NodeId{8}, BlockId{}, BlockId{UINT64_MAX, UINT64_MAX}), std::vector<BlockId>{first});
+}
+
+TEST(NamespaceReplicas, AMoveChangesOnlyWhatItsMakerWanted) {
+  Files f;
+  f.put("/a");
+  const BlockId id{7, 1};
+  const std::vector<NodeId> seen{NodeId{1}, NodeId{2}, NodeId{3}};
+  const auto now = [&] { return f.files.find("/a")->blocks[0].replicas; };
+  // n3 is forgotten while a move is on its way that adds n4 and takes n1 off: n3 does not come back.
+  EXPECT_EQ(f.files.forget_blocks(NodeId{3}, {id}), 1U);
+  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, id, {NodeId{2}, NodeId{3}, NodeId{4}}, seen}}), 1U);
+  EXPECT_EQ(now(), (std::vector<NodeId>{NodeId{2}, NodeId{4}}));
+  // A move that would leave nobody, or adds one who is refused, does nothing: its removals relied on that.
+  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, id, {NodeId{3}}, {NodeId{2}, NodeId{3}, NodeId{4}}}}), 0U);
+  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, id, {NodeId{5}}, now()}}, {NodeId{5}}), 0U);
+  EXPECT_EQ(now(), (std::vector<NodeId>{NodeId{2}, NodeId{4}}));
+  std::vector<NodeId> many;
+  for (std::uint32_t i = 10; i < 10 + kReplicasListedMax; ++i) many.push_back(NodeId{i});
+  EXPECT_EQ(f.files.move_replicas({{"/a", 1, 0, id, many, {}}}), 0U) << "the list would be too long";
 }
 
 TEST(NamespaceReplicas, AreForgottenByNodeAndByBlock) {

@@ -28,6 +28,7 @@ class SwimSim {
     Duration delay_max = 1ms;
     Duration run_delay_max = 0us;  ///< a process runs so much later than it could: a loaded machine
     bool through_codec = false;
+    bool deaths_only = false;  ///< in `told`: a large cluster has millions of suspicions
     SwimConfig config;
   };
   struct Told {
@@ -193,7 +194,7 @@ class SwimSim {
       const bool wrong = change.to == NodeState::dead && up(change.node) && swim(change.node).incarnation() == change.incarnation;
       trace = trace * 1099511628211ULL + id.value * 1000003ULL + change.node.value * 101ULL +
               static_cast<std::uint64_t>(change.to) + static_cast<std::uint64_t>(now_.time_since_epoch().count());
-      told.push_back({id, std::move(change), wrong});
+      if (!options_.deaths_only || change.to == NodeState::dead) told.push_back({id, std::move(change), wrong});
     }
     for (auto& [to, message] : output.messages) post(id, to, std::move(message));
   }
