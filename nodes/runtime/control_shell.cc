@@ -208,7 +208,10 @@ void ControlShell::tell_vote() {
   }
   if (votes == votes_) return;
   votes_ = votes;
-  spdlog::info("{} {} in the job log", to_string(context_.self.id), votes ? "votes" : "has no vote");
+  Event event;
+  event.type = "vote_changed";
+  event.text = to_string(context_.self.id) + (votes ? " votes" : " has no vote") + " in the job log";
+  context_.tell(std::move(event));
 }
 
 void ControlShell::tell_leader() {

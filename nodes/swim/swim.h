@@ -170,6 +170,7 @@ class Swim {
   void claimed_dead(Member& member, const MemberClaim& claim, NodeId teller, bool from_table);
   void suspect(Member& member, std::set<NodeId> accusers, const std::string& why);
   void change(Member& member, NodeState to, std::string why);
+  void refuted(Member& member, std::uint32_t refutations);
   void spread(NodeId about);
 
   SwimConfig config_;

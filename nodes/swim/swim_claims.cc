@@ -83,7 +83,7 @@ void Swim::new_life(Member& member, const MemberClaim& claim, NodeId teller, boo
 
 void Swim::claimed_alive(Member& member, const MemberClaim& claim, bool from_table) {
   if (claim.refutations == member.refutations) return;
-  member.refutations = claim.refutations;
+  refuted(member, claim.refutations);
   const bool news = member.state != NodeState::alive;
   if (news) change(member, NodeState::alive, member.state == NodeState::dead ? "it was not dead" : "it refuted the suspicion");
   if (news || !from_table) spread(member.id);
@@ -92,7 +92,7 @@ void Swim::claimed_alive(Member& member, const MemberClaim& claim, bool from_tab
 void Swim::claimed_suspect(Member& member, const MemberClaim& claim, NodeId teller) {
   if (claim.refutations > member.refutations) {
     suspicions_.erase(member.id);  // an older one
-    member.refutations = claim.refutations;
+    refuted(member, claim.refutations);
     if (member.state == NodeState::suspect) change(member, NodeState::alive, "it refuted the suspicion");
   } else if (member.state == NodeState::dead) {
     return;
@@ -139,6 +139,16 @@ void Swim::suspect(Member& member, std::set<NodeId> accusers, const std::string&
   if (suspicion.accusers.size() == before) return;
   set_end(suspicion);
   spread(member.id);
+}
+
+/// It has spoken since: that answers what was asked before. Otherwise, where many messages are lost, the many who look after a
+/// suspect would raise the next suspicion with every one that they refute.
+void Swim::refuted(Member& member, std::uint32_t refutations) {
+  member.refutations = refutations;
+  std::erase_if(probes_, [&](const auto& entry) {
+    const Probe& probe = entry.second;
+    return probe.target == member.id && (!probe.hint || probe.charge);
+  });
 }
 
 void Swim::spread(NodeId about) {

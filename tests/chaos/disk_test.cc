@@ -53,7 +53,7 @@ TEST(ChaosLong, ASlowDiskAtTheCoordinatorDelaysButLosesNothing) {
 TEST(ChaosShort, AFullDiskTurnsReadOnlyAndRecoversByItself) {
   if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
   Lab::Options options = nodes(4);
-  options.tmpfs_mib = 96;
+  options.tmpfs_mib = 160;
   options.tuning = {"disk_reserve = \"32M\""};
   Lab lab(options);
   ASSERT_TRUE(lab.up());

@@ -235,6 +235,18 @@ TEST_F(SwimTest, ARefutationEndsASuspicionAndOldClaimsDoNotBringItBack) {
   EXPECT_EQ(state(2), NodeState::suspect);
 }
 
+TEST_F(SwimTest, ARefutationAnswersWhatWasAskedBefore) {
+  join_all();
+  tell(3, claim(2, NodeState::suspect));  // with so few members everybody looks for itself
+  ASSERT_FALSE(sent_to(2, SwimKind::ping).empty());
+  run(400ms, {2, 3, 4, 5});
+  tell(4, claim(2, NodeState::alive, 1));
+  changes_.clear();
+  run(150ms, {2, 3, 4, 5});
+  for (const MemberChange& change : changes_) EXPECT_NE(change.node, NodeId{2}) << change.why;
+  EXPECT_EQ(state(2), NodeState::alive) << "the probe of the former suspicion is no new one";
+}
+
 TEST_F(SwimTest, RefutesWhatIsSaidAboutItself) {
   join_all();
   tell(2, claim(1, NodeState::suspect));
