@@ -64,7 +64,7 @@ TEST(RecoveryCluster, PausedWorkerCostsNothingAndItsLateCommitsAreDuplicates) {
   EXPECT_EQ(cluster.job(id).value("result_digest", ""), undisturbed);
 }
 
-TEST(RecoveryCluster, CoordinatorRestartsFromItsLogAndTheJobGoesOn) {
+TEST(RecoveryCluster, AllNodesRestartFromTheirLogsAndTheJobGoesOn) {
   const TestCluster cluster(3);
   const auto folder = cluster.make_images("images", 200, 28);
   cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
@@ -73,10 +73,31 @@ TEST(RecoveryCluster, CoordinatorRestartsFromItsLogAndTheJobGoesOn) {
   const std::string undisturbed = cluster.finish(cluster.submit(job));
   const std::string id = cluster.submit(job);
   ASSERT_TRUE(eventually([&] { return cluster.job(id).value("done", 0) >= 50; }));
-  cluster.expect(0, {"kill-node", "n1"});
+  cluster.expect(0, {"kill-node", "n1", "n2", "n3"});
   cluster.expect(4, {"status", "--timeout", "2s"});
-  cluster.expect(0, {"node", "start", "n1"});
+  for (const char* node : {"n1", "n2", "n3"})
+    cluster.idunno({"node", "start", node, "--timeout", "1s"});  // a majority comes with the second
+  ASSERT_TRUE(eventually([&] { return all_alive(cluster); }));
   EXPECT_EQ(cluster.finish(id), undisturbed);
+}
+
+TEST(RecoveryCluster, TheCoordinatorDiesAndTheJobGoesOnUnderAnotherOne) {
+  const TestCluster cluster(3);
+  const auto folder = cluster.make_images("images", 200, 28);
+  cluster.expect(0, {"fs", "put", "-r", folder.string(), "/data"});
+  cluster.expect(0, {"model", "init", "lenet5"});
+  const std::vector<std::string> job{"--model", "lenet5", "--data", "/data", "--batch", "2", "--rate", "200/s"};
+  const std::string undisturbed = cluster.finish(cluster.submit(job));
+  for (int round = 0; round < 4; ++round) {
+    const std::string id = cluster.submit(job);
+    ASSERT_TRUE(eventually([&] { return cluster.job(id).value("done", 0) >= 50; }));
+    const std::string old = cluster.status().value("coordinator", "");
+    cluster.expect(0, {"kill-node", "--coordinator"});
+    EXPECT_EQ(cluster.finish(id), undisturbed);
+    EXPECT_NE(cluster.status().value("coordinator", old), old);
+    cluster.expect(0, {"node", "start", old});
+    ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
+  }
 }
 
 TEST(RecoveryCluster, WipedNodeComesBackEmptyAndGetsReplicas) {
