@@ -87,6 +87,11 @@ void Coordinator::handle(const RequestInfo& info, const StatusRequest&, Time, Co
 }
 
 void Coordinator::handle(const RequestInfo& info, const PlacementRequest&, Time, CoordinatorOutput& out) {
+  // Whoever asked now would write to the few nodes that have said hello already, with fewer copies than promised.
+  if (!impl_->serving_) {
+    return Impl::refuse(
+        info, Error{Errc::no_coordinator, "the coordinator has just taken over and does not know its nodes yet; ask again"}, out);
+  }
   Impl::answer(info, impl_->placement_reply(), out);
 }
 

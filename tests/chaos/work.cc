@@ -68,7 +68,12 @@ void Work::put_file() {
   const std::string content = "file " + std::to_string(files_.size()) + " of the chaos tests\n";
   const auto local = lab_.scratch() / "put";
   std::ofstream(local) << content;
-  if (lab_.idunno({"fs", "put", local.string(), path}).exit_code == 0) files_[path] = content;
+  const CommandResult put = lab_.idunno({"fs", "put", local.string(), path});
+  if (put.exit_code == 0) {
+    files_[path] = content;
+  } else {
+    std::printf("%s was not acknowledged: %s", path.c_str(), put.err.c_str());
+  }
 }
 
 void Work::check_files() const {
