@@ -28,10 +28,13 @@ deps-present:
 demo: all
 	@tests/demo.sh $(BUILD)/bin
 
-# Everything that is tested: unit tests, then clusters of real processes, then real models and data where they are present.
+# Everything that is tested: unit tests, simulated clusters, clusters of real processes, real models and data where they are present, and
+# a short selection of what can be done to processes. Tests with processes may try twice: they share the machine, and the output of a first
+# failure is shown all the same.
 test: all
 	@ctest --preset release -j $(JOBS) -LE 'cluster|real|chaos|sim' --output-on-failure
-	@ctest --preset release -L 'cluster|real|chaos|sim' --output-on-failure
+	@ctest --preset release -L sim --output-on-failure
+	@ctest --preset release -L 'cluster|real|chaos' --output-on-failure --repeat until-pass:2
 
 # Unit tests only, about a minute.
 check: all
