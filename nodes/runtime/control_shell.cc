@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -40,11 +41,26 @@ std::string log_endpoint(const NodeConfig& node) {
                      node.base_port + static_cast<unsigned>(Service::log));
 }
 
+/// With one voter the log that was put aside is the cluster's whole memory: nobody could give it back, so a new one must not
+/// begin in its place, now or at a later start.
+Status check_only_copy(const NodeContext& context) {
+  if (voters_wanted_for(context.config.nodes.size()) > 1) return {};
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(context.self.data_dir, ignored)) {
+    if (entry.path().filename().string().rfind("joblog.broken-", 0) != 0) continue;
+    return Error{Errc::damaged, fmt::format("the only copy of the job log was damaged and lies in {}; restore a backup as {} and "
+                                            "then remove it; removing it alone begins an empty cluster",
+                                            entry.path().string(), (context.self.data_dir / "joblog").string())};
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ControlShell>> ControlShell::start(NodeContext& context, const Sockets& sockets, OnLeader on_leader) {
   auto opened = open_rocks_log_store(context.self.data_dir / "joblog");
   if (!opened) return opened.error();
+  if (Status only_copy = check_only_copy(context); !only_copy) return only_copy.error();
   const Random random(context.incarnation.value ^ (std::uint64_t{context.self.id.value} << 48U));
   auto control = ControlPlane::open(core_config(context), std::move(opened->store), random, monotonic_now(), wall_now_ms());
   if (!control) return control.error();

@@ -100,6 +100,20 @@ TEST(RecoveryCluster, TheCoordinatorDiesAndTheJobGoesOnUnderAnotherOne) {
   }
 }
 
+TEST(RecoveryCluster, TheOnlyCopyOfTheJobLogIsNeverReplacedByAnEmptyOne) {
+  const TestCluster cluster(1);
+  cluster.expect(0, {"kill-node", "n1"});
+  const auto log = cluster.dir() / "n1" / "joblog";
+  for (const auto& file : std::filesystem::directory_iterator(log)) {
+    if (file.path().extension() == ".log") std::filesystem::resize_file(file.path(), 1);
+  }
+  for (int start = 0; start < 2; ++start) {
+    const CommandResult refused = cluster.expect(1, {"node", "start", "n1"});
+    EXPECT_NE(refused.err.find("only copy of the job log"), std::string::npos) << refused.err;
+  }
+  EXPECT_TRUE(std::filesystem::exists(log.string() + ".broken-1"));
+}
+
 TEST(RecoveryCluster, WipedNodeComesBackEmptyAndGetsReplicas) {
   const TestCluster cluster(4);
   const auto folder = cluster.make_images("images", 40, 64);
