@@ -71,6 +71,22 @@ void read_tuning(TomlTable& table, Tuning& tuning) {
   }
 }
 
+void read_scheduler(TomlTable& table, Tuning& tuning) {
+  std::string policy(to_string(tuning.policy));
+  table.get("policy", policy);
+  get(table, "split_period", tuning.split_period, 100 * kMillisecond, 24 * kHour);
+  get(table, "reload_lag", tuning.reload_lag, 0, 600 * kSecond);
+  if (const auto known = parse_schedule_policy(policy)) {
+    tuning.policy = *known;
+    return;
+  }
+  std::vector<std::string> names;
+  for (const auto& [known, name] : kSchedulePolicies) names.emplace_back(name);
+  const std::string nearest = nearest_word(policy, names);
+  table.fail("policy", fmt::format("\"policy\" is \"{}\", expected {}{}", policy, fmt::join(names, ", "),
+                                   nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest)));
+}
+
 std::filesystem::path absolute_from(const std::filesystem::path& folder, const std::string& text) {
   return (folder / text).lexically_normal();  // an absolute text replaces the folder
 }
@@ -109,6 +125,35 @@ void check_overlap(TomlTable& table, const NodeConfig& node, const std::vector<N
     if (other.data_dir == node.data_dir) {
       table.fail("data_dir", fmt::format("{} and {} on {} share the folder {}", to_string(other.id), to_string(node.id),
                                          node.host, node.data_dir.string()));
+    }
+  }
+}
+
+/// listen = "off", or the port that all nodes have, each on its own machine.
+void read_metrics(TomlTable& table, const std::vector<NodeConfig>& nodes, MetricsConfig& metrics) {
+  std::string listen = "on";
+  table.get("listen", listen);
+  if (listen == "on" || listen == "off") {
+    metrics.on = listen == "on";
+    return;
+  }
+  const bool number = !listen.empty() && listen.size() <= 5 && listen.find_first_not_of("0123456789") == std::string::npos;
+  const unsigned long port = number ? std::stoul(listen) : 0;
+  if (port < kPortMin || port > 65535) {
+    return table.fail("listen", fmt::format("\"listen\" in [metrics] is \"{}\", expected \"on\" (the last of each node's ports), "
+                                            "\"off\" or a port such as \"9464\"",
+                                            listen));
+  }
+  metrics.port = static_cast<std::uint16_t>(port);
+  std::set<std::string> hosts;
+  for (const NodeConfig& node : nodes) {
+    if (port >= node.base_port && port < node.base_port + unsigned{kMetricsPort}) {
+      table.fail("listen", fmt::format("port {} of \"listen\" in [metrics] is one of {}'s", port, to_string(node.id)));
+    }
+    if (!hosts.insert(node.host).second) {
+      table.fail("listen", fmt::format("several nodes are on {}, so \"listen\" in [metrics] cannot be one port for all; leave it "
+                                       "out, then each has its own",
+                                       node.host));
     }
   }
 }
@@ -171,6 +216,8 @@ Result<ClusterConfig> ClusterConfig::load(const std::filesystem::path& file) {
     if (config.nodes.size() > kNodesMax) break;
   }
   if (auto tuning = document->table("tuning")) read_tuning(*tuning, config.tuning);
+  if (auto metrics = document->table("metrics")) read_metrics(*metrics, config.nodes, config.metrics);
+  if (auto scheduler = document->table("scheduler")) read_scheduler(*scheduler, config.tuning);
   if (config.nodes.empty()) document->fail("node", "there is no [[node]]");
   if (const Status status = document->finish(); !status) return status.error();
   std::sort(config.nodes.begin(), config.nodes.end(), [](const NodeConfig& a, const NodeConfig& b) { return a.id < b.id; });
@@ -198,6 +245,9 @@ std::string ClusterConfig::to_toml() const {
   text += fmt::format("election_timeout_max = {}\nvoter_replace_after = {}\n", exact(tuning.election_timeout_max),
                       exact(tuning.voter_replace_after));
   text += fmt::format("probe_interval = {}\nscrub_rate = {}\n", exact(tuning.probe_interval), exact(tuning.scrub_bytes_per_s));
+  text += fmt::format("\n[metrics]\nlisten = \"{}\"\n", !metrics.on ? "off" : metrics.port == 0 ? "on" : std::to_string(metrics.port));
+  text += fmt::format("\n[scheduler]\npolicy = \"{}\"\n", to_string(tuning.policy));
+  text += fmt::format("split_period = {}\nreload_lag = {}\n", exact(tuning.split_period), exact(tuning.reload_lag));
   return text;
 }
 
@@ -215,6 +265,7 @@ Status ClusterConfig::set_tuning(const std::string& assignment) {
   if (!table) return table.error();
   Tuning changed = tuning;
   read_tuning(*table, changed);
+  read_scheduler(*table, changed);  // its keys have other names
   if (const Status status = table->finish(); !status) return status;
   tuning = changed;
   return {};
@@ -223,6 +274,12 @@ Status ClusterConfig::set_tuning(const std::string& assignment) {
 const NodeConfig* ClusterConfig::node(NodeId wanted) const {
   const auto found = std::find_if(nodes.begin(), nodes.end(), [&](const NodeConfig& node) { return node.id == wanted; });
   return found == nodes.end() ? nullptr : &*found;
+}
+
+std::string ClusterConfig::metrics_address(const NodeConfig& node) const {
+  if (!metrics.on) return "";
+  return fmt::format("{}:{}", node.bind.empty() ? node.host : node.bind,
+                     metrics.port != 0 ? metrics.port : node.base_port + kMetricsPort);
 }
 
 std::vector<NodeId> ClusterConfig::log_nodes() const {

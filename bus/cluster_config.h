@@ -11,6 +11,7 @@
 #include "bus/base/result.h"
 #include "bus/base/time.h"
 #include "bus/rpc.h"
+#include "bus/schedule_policy.h"
 #include "bus/security.h"
 
 namespace idunno {
@@ -43,8 +44,20 @@ struct Tuning {
   Duration election_timeout_min = std::chrono::milliseconds(250);  ///< silence after which they look for another, drawn between
   Duration election_timeout_max = std::chrono::milliseconds(500);
   Duration voter_replace_after = std::chrono::seconds(30);   ///< a voter dead for so long gives its place to a spare
-  Duration probe_interval = std::chrono::milliseconds(300);  ///< membership: one node is probed each time
+  Duration probe_interval = std::chrono::milliseconds(250);  ///< membership: one node is probed each time
   std::uint64_t scrub_bytes_per_s = 4ULL << 20U;             ///< of blocks read again to find damaged ones; 0 = off
+  // [scheduler]
+  SchedulePolicy policy = SchedulePolicy::fair_rate;
+  Duration split_period = std::chrono::seconds(30);   ///< static-split: so often one worker changes its job
+  Duration reload_lag = std::chrono::milliseconds(2000);  ///< a job may lag so far behind where its model is not loaded
+};
+
+/// [metrics]: where each node answers Prometheus, in plain HTTP (nodes/runtime/README.md). It shows no secrets and changes
+/// nothing, but everybody who reaches the port can read it.
+struct MetricsConfig {
+  bool on = true;
+  std::uint16_t port = 0;  ///< the same on every node; 0 = the last of each node's ports
+  bool operator==(const MetricsConfig&) const = default;
 };
 
 inline constexpr std::size_t kLogNodesInConfigMax = 9;  ///< the first so many nodes keep the job log
@@ -55,6 +68,7 @@ struct ClusterConfig {
   std::filesystem::path keys_dir;  ///< absolute; admitted.toml and the secrets
   std::vector<NodeConfig> nodes;   ///< by id; the first ones keep the job log, and any of those may coordinate
   Tuning tuning;
+  MetricsConfig metrics;
 
   /// Relative paths in the file are relative to the file's folder.
   [[nodiscard]] static Result<ClusterConfig> load(const std::filesystem::path& file);
@@ -62,6 +76,8 @@ struct ClusterConfig {
   /// Sets one key of [tuning] from text, "disk_reserve=16M": the same keys, values and limits as in a file.
   [[nodiscard]] Status set_tuning(const std::string& assignment);
   [[nodiscard]] const NodeConfig* node(NodeId id) const;
+  /// "10.0.0.11:7405", bound to what the node binds; empty when metrics are off.
+  [[nodiscard]] std::string metrics_address(const NodeConfig& node) const;
   /// Those that keep the job log: voters and spares. In the order of the configuration.
   [[nodiscard]] std::vector<NodeId> log_nodes() const;
   [[nodiscard]] std::uint64_t cluster_hash() const;

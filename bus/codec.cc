@@ -19,6 +19,8 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::status_reply, "status_reply"},
     {MessageType::placement, "placement"},
     {MessageType::placement_reply, "placement_reply"},
+    {MessageType::phase, "phase"},
+    {MessageType::phase_reply, "phase_reply"},
     {MessageType::fs_list, "fs_list"},
     {MessageType::fs_list_reply, "fs_list_reply"},
     {MessageType::fs_stat, "fs_stat"},
@@ -66,6 +68,7 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::damaged_blocks_reply, "damaged_blocks_reply"},
     {MessageType::transfer_leadership, "transfer_leadership"},
     {MessageType::transfer_leadership_reply, "transfer_leadership_reply"},
+    {MessageType::job_order, "job_order"},
     {MessageType::put_blocks, "put_blocks"},
     {MessageType::put_blocks_reply, "put_blocks_reply"},
     {MessageType::get_blocks, "get_blocks"},
@@ -88,6 +91,12 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::member_list_reply, "member_list_reply"},
     {MessageType::member_history, "member_history"},
     {MessageType::member_history_reply, "member_history_reply"},
+    {MessageType::log_search, "log_search"},
+    {MessageType::log_search_reply, "log_search_reply"},
+    {MessageType::log_tail, "log_tail"},
+    {MessageType::log_tail_reply, "log_tail_reply"},
+    {MessageType::batch_lives, "batch_lives"},
+    {MessageType::batch_lives_reply, "batch_lives_reply"},
 };
 
 const char* known_message_name(std::uint64_t number) {
@@ -127,6 +136,10 @@ const char* known_command_name(std::uint64_t number) {
       return "fail_job";
     case CommandKind::commit_batches:
       return "commit_batches";
+    case CommandKind::set_phase:
+      return "set_phase";
+    case CommandKind::extend_job:
+      return "extend_job";
   }
   return nullptr;
 }
@@ -274,11 +287,10 @@ Result<std::shared_ptr<Envelope::Parsed>> parse_owned(ByteView bytes, const code
 
 bool read_header(codec::Reader& r, Header& header) {
   std::uint16_t type = 0;  // a type of a newer program is not an error of the header: who handles the message refuses it
-  const bool ok = (codec::read(r, header.cluster) || r.inside("Header", 1)) && (codec::read(r, type) || r.inside("Header", 2)) &&
-                  (codec::read(r, header.request) || r.inside("Header", 3)) &&
-                  (codec::read(r, header.epoch) || r.inside("Header", 4)) &&
-                  (codec::read(r, header.deadline_ms) || r.inside("Header", 5)) &&
-                  (codec::read(r, header.flags) || r.inside("Header", 6));
+  const bool ok =
+      (codec::read(r, header.cluster) || r.inside("Header", 1)) && (codec::read(r, type) || r.inside("Header", 2)) &&
+      (codec::read(r, header.request) || r.inside("Header", 3)) && (codec::read(r, header.epoch) || r.inside("Header", 4)) &&
+      (codec::read(r, header.deadline_ms) || r.inside("Header", 5)) && (codec::read(r, header.flags) || r.inside("Header", 6));
   header.type = static_cast<MessageType>(type);
   return ok;
 }

@@ -60,6 +60,10 @@ struct EnumRange<BatchFailure> : ContiguousEnum<BatchFailure, BatchFailure::tria
 template <>
 struct EnumRange<HeldStage> : ContiguousEnum<HeldStage, HeldStage::finished> {};
 template <>
+struct EnumRange<Phase> : ContiguousEnum<Phase, Phase::inference> {};
+template <>
+struct EnumRange<JobKind> : ContiguousEnum<JobKind, JobKind::training> {};
+template <>
 struct EnumRange<MessageType> {
   static bool is_known(std::uint64_t number);
 };

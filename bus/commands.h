@@ -27,6 +27,8 @@ enum class CommandKind : std::uint16_t {
   set_job = 32,
   fail_job = 33,
   commit_batches = 34,
+  set_phase = 35,
+  extend_job = 36,
 };
 
 /// First entry of a coordinator's reign (the no-op of Raft 5.4.2).
@@ -156,9 +158,11 @@ struct SetJob {
   std::uint32_t weight_milli = 1000;
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
+  std::uint32_t nodes_min = 0;
+  std::uint32_t nodes_max = 0;
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority);
+    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority, s.nodes_min, s.nodes_max);
   }
   bool operator==(const SetJob&) const = default;
 };
@@ -172,6 +176,28 @@ struct FailJob {
     return std::tie(s.job, s.reason);
   }
   bool operator==(const FailJob&) const = default;
+};
+
+struct SetPhase {
+  static constexpr auto kKind = CommandKind::set_phase;
+  Phase phase = Phase::none;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.phase);
+  }
+  bool operator==(const SetPhase&) const = default;
+};
+
+/// New files came to the folder that a job follows. Ignored unless the segment goes on exactly where the job ends.
+struct ExtendJob {
+  static constexpr auto kKind = CommandKind::extend_job;
+  JobId job;
+  JobSegment segment;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.segment);
+  }
+  bool operator==(const ExtendJob&) const = default;
 };
 
 /// First commit of a batch wins; the same digest again is a duplicate; another digest is a conflict and raises an alarm.

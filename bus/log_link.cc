@@ -105,6 +105,7 @@ struct LogLink::Impl {
     for (std::uint32_t i = 0; i < kMessagesPerTurn; ++i) {
       const auto received = sockets::receive(peer.socket.raw(), frames);
       if (received == sockets::Received::nothing) return;
+      ++messages;
       if (received == sockets::Received::malformed || !well_formed(frames)) {
         ++refused;
         continue;
@@ -127,6 +128,7 @@ struct LogLink::Impl {
   std::string topic;  ///< our own
   char prefix[kPrefixBytes] = {};
   std::uint64_t refused = 0;
+  std::uint64_t messages = 0;
 };
 
 LogLink::LogLink() = default;
@@ -169,5 +171,6 @@ void LogLink::send(NodeId to, ByteView message) {
 }
 
 std::uint64_t LogLink::refused_messages() const { return impl_->refused; }
+std::uint64_t LogLink::messages() const { return impl_->messages; }
 
 }  // namespace idunno

@@ -40,6 +40,7 @@ class LogLink {
   /// Never waits; dropped when nobody listens or a peer is too slow.
   void send(NodeId to, ByteView message);
   [[nodiscard]] std::uint64_t refused_messages() const;  ///< malformed, or of another cluster
+  [[nodiscard]] std::uint64_t messages() const;          ///< that came in, the refused ones included
 
  private:
   LogLink();

@@ -15,7 +15,7 @@
 
 namespace idunno {
 
-inline constexpr std::uint8_t kProtocolVersion = 2;
+inline constexpr std::uint8_t kProtocolVersion = 3;
 
 /// What a key may do; each role includes the ones below it, but node and admin do not include each other's own messages.
 enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node = 4 };
@@ -27,6 +27,8 @@ enum class MessageType : std::uint16_t {
   status_reply = 11,
   placement = 12,
   placement_reply = 13,
+  phase = 14,
+  phase_reply = 15,
   // SDFS metadata
   fs_list = 20,
   fs_list_reply = 21,
@@ -78,6 +80,7 @@ enum class MessageType : std::uint16_t {
   damaged_blocks_reply = 96,
   transfer_leadership = 97,
   transfer_leadership_reply = 98,
+  job_order = 99,
   // blocks
   put_blocks = 120,
   put_blocks_reply = 121,
@@ -104,6 +107,13 @@ enum class MessageType : std::uint16_t {
   member_list_reply = 176,
   member_history = 177,
   member_history_reply = 178,
+  // logs and lives of batches (bus/log_messages.h)
+  log_search = 190,
+  log_search_reply = 191,
+  log_tail = 192,
+  log_tail_reply = 193,
+  batch_lives = 194,
+  batch_lives_reply = 195,
 };
 
 // Bounds that both sides keep. A message over one of them is refused whole.
@@ -116,6 +126,8 @@ inline constexpr std::size_t kLeasesPerGrantMax = 512;
 inline constexpr std::size_t kCommitsPerRequestMax = 1024;
 inline constexpr std::size_t kLeasesInHelloMax = 16384;  ///< what a node holds beyond is dropped by it
 inline constexpr std::size_t kSpecBytesMax = 64U << 10U;
+inline constexpr std::size_t kModelsLoadedShownMax = 64;
+inline constexpr std::size_t kJobsOrderedMax = 1024;
 
 enum class BlockStatus : std::uint8_t { ok = 0, missing = 1, damaged = 2, full = 3, failed = 4 };
 
@@ -142,7 +154,7 @@ struct StatusReply {
   NodeId standby;      ///< 0 = none: no failover
   Epoch epoch;
   std::vector<NodeId> voters;
-  std::string phase;  ///< "inference"
+  std::string phase;  ///< "inference", "training", or "none"
   std::vector<NodeReport> nodes;
   std::uint64_t under_replicated_blocks = 0;
   std::uint64_t files = 0;
@@ -151,14 +163,16 @@ struct StatusReply {
   std::uint32_t jobs_running = 0;
   std::uint64_t log_index = 0;
   std::vector<std::string> alarms;
-  std::uint64_t refused_keys = 0;  ///< handshakes with keys that are not admitted, at the answering node
+  std::uint64_t refused_keys = 0;      ///< handshakes with keys that are not admitted, at the answering node
   std::uint64_t refused_messages = 0;  ///< of another cluster or version, or not allowed, at the answering node
   std::vector<NodeId> learners;        ///< get the log and do not vote: spares for voters
+  std::uint64_t phase_number = 0;      ///< raised by each change of phase
+  WallMs phase_since_ms = 0;
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.answered_by, s.coordinator, s.standby, s.epoch, s.voters, s.phase, s.nodes, s.under_replicated_blocks,
-                    s.files, s.blocks, s.logical_bytes, s.jobs_running, s.log_index, s.alarms, s.refused_keys,
-                    s.refused_messages, s.learners);
+                    s.files, s.blocks, s.logical_bytes, s.jobs_running, s.log_index, s.alarms, s.refused_keys, s.refused_messages,
+                    s.learners, s.phase_number, s.phase_since_ms);
   }
   bool operator==(const StatusReply&) const = default;
 };
@@ -172,6 +186,29 @@ struct StatusRequest {
     return std::tie(s.unused);
   }
   bool operator==(const StatusRequest&) const = default;
+};
+
+struct PhaseReply {
+  static constexpr auto kType = MessageType::phase_reply;
+  Phase phase = Phase::inference;
+  std::uint64_t number = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.phase, s.number);
+  }
+  bool operator==(const PhaseReply&) const = default;
+};
+/// Starts a phase, or ends the present one (none). Refused (conflict) when another one is on; starting the present one is fine.
+struct PhaseRequest {
+  static constexpr auto kType = MessageType::phase;
+  static constexpr Role kRole = Role::admin;
+  using Reply = PhaseReply;
+  Phase phase = Phase::none;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.phase);
+  }
+  bool operator==(const PhaseRequest&) const = default;
 };
 
 /// Where new blocks may go: input of storage/sdfs/placement.h.
@@ -323,8 +360,8 @@ struct FsRemoveRequest {
   bool operator==(const FsRemoveRequest&) const = default;
 };
 
-/// A change of who holds a block: by repair, or by a reader that replaced a bad copy. It says what is to change: nodes that are only
-/// in `replicas` are added, nodes that are only in `seen` are removed; what happened to the list meanwhile stays.
+/// A change of who holds a block: by repair, or by a reader that replaced a bad copy. It says what is to change: nodes that are
+/// only in `replicas` are added, nodes that are only in `seen` are removed; what happened to the list meanwhile stays.
 struct ReplicaMove {
   std::string path;
   std::uint32_t version = 0;
@@ -519,7 +556,7 @@ struct JobSetReply {
   }
   bool operator==(const JobSetReply&) const = default;
 };
-/// Sets all three; the client reads the present values first.
+/// Sets all of them; the client reads the present values first.
 struct JobSetRequest {
   static constexpr auto kType = MessageType::job_set;
   static constexpr Role kRole = Role::submit;
@@ -528,9 +565,11 @@ struct JobSetRequest {
   std::uint32_t weight_milli = 1000;
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
+  std::uint32_t nodes_min = 0;
+  std::uint32_t nodes_max = 0;
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority);
+    return std::tie(s.job, s.weight_milli, s.rate_limit_milli, s.priority, s.nodes_min, s.nodes_max);
   }
   bool operator==(const JobSetRequest&) const = default;
 };
@@ -637,17 +676,22 @@ struct Heartbeat {
   std::uint64_t block_bytes = 0;
   std::uint64_t rss_bytes = 0;
   bool read_only = false;
-  std::uint32_t mean_batch_us = 0;  ///< of late, 0 = none yet: the coordinator sizes the credit with it
+  std::uint32_t mean_batch_us = 0;            ///< of late, 0 = none yet: the coordinator sizes the credit with it
   std::vector<RunningBatch> running_batches;  ///< those that its executors compute now, the longest first; at most slots
+  std::uint32_t cpu_milli = 0;  ///< processor time since the last heartbeat, executors included, in thousandths of a core
+  std::uint64_t executor_rss_bytes = 0;
+  std::vector<std::string> models;  ///< loaded: "name:version", at most kModelsLoadedShownMax
+  std::uint64_t model_loads = 0;    ///< since the node started
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.node, s.incarnation, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes,
-                    s.read_only, s.mean_batch_us, s.running_batches);
+                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads);
   }
   bool operator==(const Heartbeat&) const = default;
 };
 
-/// Push, coordinator to worker. The description of a job comes before its first lease on this connection, and again when it may be lost.
+/// Push, coordinator to worker. The description of a job comes before its first lease on this connection, and again when it may
+/// be lost.
 struct LeaseGrant {
   static constexpr auto kType = MessageType::lease_grant;
   std::vector<JobDescription> descriptions;
@@ -658,6 +702,28 @@ struct LeaseGrant {
     return std::tie(s.descriptions, s.leases, s.placement);
   }
   bool operator==(const LeaseGrant&) const = default;
+};
+
+/// Push, coordinator to worker: how far each job is in the whole cluster (served and in work, by weight, as Lease::pass counts),
+/// so that a worker starts what lags behind everywhere and not only with itself. The least served first; at most kJobsOrderedMax.
+struct JobPass {
+  JobId job;
+  std::uint64_t pass = 0;
+  std::uint64_t per_query = 0;  ///< what one query adds
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.pass, s.per_query);
+  }
+  bool operator==(const JobPass&) const = default;
+};
+struct JobOrder {
+  static constexpr auto kType = MessageType::job_order;
+  std::vector<JobPass> jobs;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.jobs);
+  }
+  bool operator==(const JobOrder&) const = default;
 };
 
 /// Push, coordinator to worker: the job is over (stopped, failed, removed or done); forget its leases.

@@ -50,6 +50,20 @@ std::string to_string(ItemKind kind) {
   return "unknown";
 }
 
+std::string to_string(Phase phase) {
+  switch (phase) {
+    case Phase::none:
+      return "none";
+    case Phase::training:
+      return "training";
+    case Phase::inference:
+      return "inference";
+  }
+  return "unknown";
+}
+
+std::string to_string(JobKind kind) { return kind == JobKind::training ? "training" : "inference"; }
+
 bool is_over(JobState state) { return state == JobState::done || state == JobState::failed || state == JobState::stopped; }
 
 }  // namespace idunno

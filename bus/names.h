@@ -10,6 +10,8 @@ namespace idunno {
 [[nodiscard]] std::string to_string(JobState state);   ///< "running"
 [[nodiscard]] std::string to_string(NodeState state);  ///< "alive"
 [[nodiscard]] std::string to_string(ItemKind kind);    ///< "image"
+[[nodiscard]] std::string to_string(Phase phase);      ///< "inference", "training", "none"
+[[nodiscard]] std::string to_string(JobKind kind);     ///< "inference"
 /// done, failed or stopped.
 [[nodiscard]] bool is_over(JobState state);
 

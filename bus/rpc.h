@@ -39,7 +39,8 @@ class ZmqContext {
 
 /// The sockets of a node, in the order of their ports: base_port + number.
 enum class Service : std::uint8_t { rpc = 0, data = 1, log = 2, events = 3, ping = 4 };
-inline constexpr std::uint16_t kPortsPerNode = 5;
+inline constexpr std::uint16_t kMetricsPort = 5;  ///< the last one is plain HTTP (bus/cluster_config.h, MetricsConfig)
+inline constexpr std::uint16_t kPortsPerNode = 6;
 [[nodiscard]] std::string to_string(Service service);
 
 /// Where every node is and which key it must have. From the cluster's configuration and admitted.toml.
@@ -113,6 +114,7 @@ class RpcServer {
   void reply_raw(const RequestContext& context, MessageType type, ByteView body, std::uint8_t flags = 0);
   [[nodiscard]] Status push_raw(const PeerHandle& peer, MessageType type, ByteView body);
   [[nodiscard]] std::uint64_t refused_messages() const;  ///< undecodable, wrong cluster or version, not allowed
+  [[nodiscard]] std::uint64_t messages() const;          ///< that came in, the refused ones included
 
  private:
   using Handler = std::function<void(const RequestContext&, const Envelope&, Payload)>;

@@ -60,6 +60,7 @@ struct RpcServer::Impl {
   sockets::Socket socket;
   Options options;
   std::uint64_t refused = 0;
+  std::uint64_t received = 0;
   std::map<Bytes, std::deque<Frames>> outboxes;
   std::size_t outbox_bytes = 0;
   EventLoop::TimerId retry = 0;
@@ -199,6 +200,7 @@ Status RpcServer::push_raw(const PeerHandle& peer, MessageType type, ByteView bo
 }
 
 std::uint64_t RpcServer::refused_messages() const { return impl_->refused; }
+std::uint64_t RpcServer::messages() const { return impl_->received; }
 
 void RpcServer::on_readable() {
   if (!impl_->outboxes.empty()) impl_->flush();
@@ -206,6 +208,7 @@ void RpcServer::on_readable() {
   for (std::uint32_t i = 0; i < impl_->options.messages_per_turn; ++i) {
     const auto received = sockets::receive(impl_->socket.raw(), frames);
     if (received == sockets::Received::nothing) return;
+    ++impl_->received;
     if (received == sockets::Received::malformed || frames.size() < 2) {
       ++impl_->refused;
       continue;

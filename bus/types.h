@@ -76,7 +76,14 @@ enum class ItemKind : std::uint8_t {
   nothing = 3,  ///< no bytes: only for the engine that does nothing
 };
 
-/// What a job is; fixed at submit but for weight, rate_limit and priority.
+/// What the cluster does now. Jobs of another kind wait.
+enum class Phase : std::uint8_t { none = 0, training = 1, inference = 2 };
+
+/// In which phase of the cluster a job runs (`idunno phase`).
+enum class JobKind : std::uint8_t { inference = 0, training = 1 };
+
+/// What a job is; fixed at submit but for weight, rate_limit, priority, nodes_min and nodes_max. `queries` grows while it
+/// follows.
 struct JobSpec {
   std::string name;  ///< made up from the model when the user gives none
   std::string model;
@@ -87,18 +94,41 @@ struct JobSpec {
   std::uint32_t items_per_chunk = 0;  ///< of the manifest
   ItemKind item_kind = ItemKind::image;
   std::vector<std::uint32_t> item_shape;  ///< for ItemKind::pixels
-  std::uint64_t queries = 0;
-  std::uint32_t batch = 1;             ///< queries in one batch
-  std::uint32_t weight_milli = 1000;   ///< rate ratio in thousandths
-  std::uint32_t rate_limit_milli = 0;  ///< queries per second in thousandths; 0 = none
-  std::int32_t priority = 0;           ///< higher goes first
-  std::uint32_t top = 0;               ///< labels in a row; 0 = as the model spec says
+  std::uint64_t queries = 0;              ///< of the data set; the job has `repeat` times as many
+  std::uint32_t batch = 1;                ///< queries in one batch
+  std::uint32_t weight_milli = 1000;      ///< rate ratio in thousandths
+  std::uint32_t rate_limit_milli = 0;     ///< queries per second in thousandths; 0 = none
+  std::int32_t priority = 0;              ///< higher goes first
+  std::uint32_t top = 0;                  ///< labels in a row; 0 = as the model spec says
+  JobKind kind = JobKind::inference;
+  std::uint32_t nodes_min = 0;  ///< it gets at least so many nodes, as far as there are some; 0 = none of its own
+  std::uint32_t nodes_max = 0;  ///< it holds leases on at most so many nodes at a time; 0 = all
+  std::uint32_t repeat = 1;     ///< passes over the data set; 0 = until it is stopped
+  bool follow = false;          ///< files that come to data_path become queries, until it is stopped
+  bool urgent = false;          ///< a few queries somebody waits for (`idunno query`): ahead of batch work, whatever its priority
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.name, s.model, s.model_version, s.data_path, s.manifest_path, s.manifest_version, s.items_per_chunk,
-                    s.item_kind, s.item_shape, s.queries, s.batch, s.weight_milli, s.rate_limit_milli, s.priority, s.top);
+                    s.item_kind, s.item_shape, s.queries, s.batch, s.weight_milli, s.rate_limit_milli, s.priority, s.top, s.kind,
+                    s.nodes_min, s.nodes_max, s.repeat, s.follow, s.urgent);
   }
   bool operator==(const JobSpec&) const = default;
+};
+
+/// Queries that came to a following job after its submit: a manifest of their own, and batches of their own (the last of them may
+/// be smaller than the job's batch).
+struct JobSegment {
+  std::string manifest_path;
+  std::uint32_t manifest_version = 0;
+  std::uint32_t items_per_chunk = 0;
+  std::uint64_t first_batch = 0;  ///< of the job
+  std::uint64_t first_query = 0;  ///< of the job
+  std::uint64_t queries = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.manifest_path, s.manifest_version, s.items_per_chunk, s.first_batch, s.first_query, s.queries);
+  }
+  bool operator==(const JobSegment&) const = default;
 };
 
 enum class JobState : std::uint8_t { queued = 0, running = 1, paused = 2, done = 3, failed = 4, stopped = 5 };
@@ -140,15 +170,20 @@ struct JobReport {
   std::string result_path;
   Hash128 digest;  ///< over the batch digests in input order; valid when state is done
   std::uint64_t duplicate_commits = 0;
-  std::uint64_t conflicting_commits = 0;  ///< same batch, different digest: an alarm
-  std::uint64_t retried = 0;              ///< leases given again
-  std::uint64_t hedged = 0;               ///< second leases of stragglers
+  std::uint64_t conflicting_commits = 0;   ///< same batch, different digest: an alarm
+  std::uint64_t retried = 0;               ///< leases given again
+  std::uint64_t hedged = 0;                ///< second leases of stragglers
   std::vector<std::uint64_t> quarantined;  ///< queries that killed executors (index in the job), at most kQuarantinedShownMax
+  std::uint64_t total = 0;                 ///< queries so far known; 0 = endless
+  std::uint64_t window_done = 0;           ///< queries committed in the window asked for
+  std::uint64_t model_loads = 0;           ///< times that executors loaded its model
+  std::uint64_t model_load_us = 0;         ///< and how long that took in all
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.done, s.errors, s.batches_done, s.rate_milli_qps, s.rate_all_milli_qps,
                     s.latency, s.window_latency, s.nodes, s.leased, s.submitted_ms, s.first_batch_ms, s.finished_ms,
-                    s.result_path, s.digest, s.duplicate_commits, s.conflicting_commits, s.retried, s.hedged, s.quarantined);
+                    s.result_path, s.digest, s.duplicate_commits, s.conflicting_commits, s.retried, s.hedged, s.quarantined,
+                    s.total, s.window_done, s.model_loads, s.model_load_us);
   }
   bool operator==(const JobReport&) const = default;
 };
@@ -161,14 +196,42 @@ struct FairnessReport {
   std::uint32_t in10_windows = 0;   ///< of those within 10 %
   std::uint32_t in20_windows = 0;
   std::uint64_t last_max_min_milli = 0;  ///< of the last window in which two or more jobs ran throughout
+  std::uint32_t in5_windows = 0;
+  std::uint64_t worst_max_min_milli = 0;  ///< of the worst window
+  WallMs worst_at_ms = 0;                 ///< its end
+  std::string worst_cause;                ///< what happened in it: "n3 died", "j4 was submitted", "nothing known"
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.jobs, s.max_min_milli, s.windows, s.in10_windows, s.in20_windows, s.last_max_min_milli);
+    return std::tie(s.jobs, s.max_min_milli, s.windows, s.in10_windows, s.in20_windows, s.last_max_min_milli, s.in5_windows,
+                    s.worst_max_min_milli, s.worst_at_ms, s.worst_cause);
   }
   bool operator==(const FairnessReport&) const = default;
 };
 
 enum class NodeState : std::uint8_t { alive = 0, suspect = 1, dead = 2, left = 3, unknown = 4 };
+
+/// One lease, by name: a batch of a job, and the attempt.
+struct LeaseKey {
+  JobId job;
+  BatchIndex batch = 0;
+  std::uint32_t attempt = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.job, s.batch, s.attempt);
+  }
+  auto operator<=>(const LeaseKey&) const = default;
+};
+
+/// A batch in an executor, for the coordinator's eye on stragglers.
+struct RunningBatch {
+  LeaseKey lease;
+  std::uint32_t elapsed_ms = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.lease, s.elapsed_ms);
+  }
+  bool operator==(const RunningBatch&) const = default;
+};
 
 /// One machine as the coordinator sees it.
 struct NodeReport {
@@ -188,26 +251,20 @@ struct NodeReport {
   std::uint64_t free_bytes = 0;
   std::uint64_t blocks = 0;
   std::uint64_t block_bytes = 0;
-  std::uint64_t rss_bytes = 0;  ///< of idunnod
-  bool read_only = false;       ///< disk full: takes no blocks
+  std::uint64_t rss_bytes = 0;           ///< of idunnod
+  bool read_only = false;                ///< disk full: takes no blocks
+  std::uint32_t cpu_milli = 0;           ///< processor time of idunnod and its executors, in thousandths of one core
+  std::uint64_t executor_rss_bytes = 0;  ///< of all its executors
+  std::vector<std::string> models;       ///< that its executors have loaded: "resnet18:1"
+  std::uint64_t model_loads = 0;         ///< since it started
+  std::vector<RunningBatch> running_batches;
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.state, s.coordinator, s.host, s.base_port, s.pid, s.data_dir, s.incarnation, s.since_ms, s.slots,
-                    s.leased, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes, s.read_only);
+                    s.leased, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes, s.read_only,
+                    s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads, s.running_batches);
   }
   bool operator==(const NodeReport&) const = default;
-};
-
-/// One lease, by name: a batch of a job, and the attempt.
-struct LeaseKey {
-  JobId job;
-  BatchIndex batch = 0;
-  std::uint32_t attempt = 0;
-  template <class Self>
-  static auto tie(Self& s) {
-    return std::tie(s.job, s.batch, s.attempt);
-  }
-  auto operator<=>(const LeaseKey&) const = default;
 };
 
 /// A lease as its worker holds it, told to a coordinator that may not know.
@@ -222,17 +279,6 @@ struct HeldLease {
   bool operator==(const HeldLease&) const = default;
 };
 
-/// A batch in an executor, for the coordinator's eye on stragglers.
-struct RunningBatch {
-  LeaseKey lease;
-  std::uint32_t elapsed_ms = 0;
-  template <class Self>
-  static auto tie(Self& s) {
-    return std::tie(s.lease, s.elapsed_ms);
-  }
-  bool operator==(const RunningBatch&) const = default;
-};
-
 /// The result of one batch as a worker offers it: the block is on the disks of `block.replicas`.
 struct BatchCommit {
   JobId job;
@@ -241,15 +287,20 @@ struct BatchCommit {
   NodeId node;  ///< that computed it
   BlockRef block;
   std::uint32_t queries = 0;
-  std::uint32_t errors = 0;       ///< error rows among them
-  WallMs started_ms = 0;          ///< wall clock of the worker, for people
-  std::uint64_t duration_us = 0;  ///< from the start of the batch in its executor to the sending of this commit
-  std::uint64_t infer_us = 0;     ///< of that, inside the engine
+  std::uint32_t errors = 0;                ///< error rows among them
+  WallMs started_ms = 0;                   ///< wall clock of the worker, for people
+  std::uint64_t duration_us = 0;           ///< from the start of the batch in its executor to the sending of this commit
+  std::uint64_t infer_us = 0;              ///< of that, inside the engine
   std::vector<std::uint32_t> quarantined;  ///< as in the lease: places in the batch that were not computed
+  std::uint64_t phase = 0;                 ///< as in the lease
+  std::uint64_t fetch_us = 0;              ///< from the arrival of the lease until its inputs were there
+  std::uint64_t ready_us = 0;              ///< from then until an executor began with it
+  std::uint64_t load_us = 0;               ///< of duration_us, loading the model; 0 = it was loaded
+  std::uint64_t store_us = 0;              ///< of duration_us, writing the result
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.job, s.batch, s.attempt, s.node, s.block, s.queries, s.errors, s.started_ms, s.duration_us, s.infer_us,
-                    s.quarantined);
+                    s.quarantined, s.phase, s.fetch_us, s.ready_us, s.load_us, s.store_us);
   }
   bool operator==(const BatchCommit&) const = default;
 };
@@ -271,12 +322,26 @@ struct Lease {
   std::uint32_t trial_from = 0;
   std::uint32_t trial_to = 0;
   [[nodiscard]] bool is_trial() const { return trial_from < trial_to; }
+  std::uint64_t phase = 0;    ///< number of the cluster's phase in which it was given: the result of an ended one is refused
+  std::uint64_t item = 0;     ///< of the manifest: its first query's (first_query, but for repeated and following jobs)
+  std::uint32_t segment = 0;  ///< 0 = the job's own manifest; k = the k-th JobSegment
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.job, s.batch, s.attempt, s.first_query, s.queries, s.pass, s.priority, s.quarantined, s.trial_from,
-                    s.trial_to);
+                    s.trial_to, s.phase, s.item, s.segment);
   }
   bool operator==(const Lease&) const = default;
+};
+
+/// The manifest of a segment of a following job, with its blocks.
+struct SegmentManifest {
+  JobSegment segment;
+  FileVersion manifest;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.segment, s.manifest);
+  }
+  bool operator==(const SegmentManifest&) const = default;
 };
 
 /// What a worker must know of a job before its first lease: the model's and manifest's blocks included.
@@ -288,9 +353,11 @@ struct JobDescription {
   FileVersion labels;    ///< with blocks; version 0 when there are none
   FileVersion manifest;  ///< with blocks
   std::uint32_t replication = 1;
+  std::uint32_t first_segment = 0;        ///< number (from 1) of segments[0]; those before are done
+  std::vector<SegmentManifest> segments;  ///< of a following job; a lease of a later one comes after another description
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.spec, s.model, s.onnx, s.labels, s.manifest, s.replication);
+    return std::tie(s.job, s.spec, s.model, s.onnx, s.labels, s.manifest, s.replication, s.first_segment, s.segments);
   }
   bool operator==(const JobDescription&) const = default;
 };

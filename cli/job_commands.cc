@@ -122,6 +122,8 @@ void set(App& app, const SetOptions& options) {
     if (options.weight.empty()) request.weight_milli = before->spec.weight_milli;
     if (options.rate.empty()) request.rate_limit_milli = before->spec.rate_limit_milli;
     request.priority = options.priority.value_or(before->spec.priority);
+    request.nodes_min = before->spec.nodes_min;
+    request.nodes_max = before->spec.nodes_max;
     auto reply = session.metadata().call_and_wait(request);
     if (!reply) {
       app.fail(reply.error(), fmt::format("{} {}", kDoing, to_string(id)));

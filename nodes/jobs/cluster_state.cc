@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bus/base/assert.h"
+#include "bus/names.h"
 
 namespace idunno {
 namespace {
@@ -20,6 +21,7 @@ bool is_remembered(CommandKind kind) {
     case CommandKind::submit_job:
     case CommandKind::control_job:
     case CommandKind::set_job:
+    case CommandKind::set_phase:
     case CommandKind::move_replicas:  // those of the coordinator itself have no request id
       return true;
     case CommandKind::new_epoch:
@@ -27,6 +29,7 @@ bool is_remembered(CommandKind kind) {
     case CommandKind::forget_blocks:
     case CommandKind::fail_job:
     case CommandKind::commit_batches:
+    case CommandKind::extend_job:
       return false;
   }
   return false;
@@ -111,6 +114,10 @@ void ClusterState::dispatch(const CommandEnvelope& command, Applied& out) {
       return run<FailJob>(command, out);
     case CommandKind::commit_batches:
       return run<CommitBatchResults>(command, out);
+    case CommandKind::set_phase:
+      return run<SetPhase>(command, out);
+    case CommandKind::extend_job:
+      return run<ExtendJob>(command, out);
   }
   out.answer = make_error(Errc::invalid, fmt::format("log entry {}: its kind is not known to this version", applied_.value));
 }
@@ -152,6 +159,21 @@ void ClusterState::on(const RegisterNode& command, WallMs /*stamp*/, Applied& ou
   out.namespace_changed = known == nodes_.end() || known->second.store_id != command.store_id;
   nodes_[command.node] = KnownNode{command.incarnation, command.store_id};
   out.answer = make_answer(NodeHelloReply{});
+}
+
+void ClusterState::on(const SetPhase& command, WallMs stamp, Applied& out) {
+  if (command.phase == phase_.phase) {
+    out.answer = make_answer(PhaseReply{phase_.phase, phase_.number});
+    return;
+  }
+  if (command.phase != Phase::none && phase_.phase != Phase::none) {
+    out.answer = make_error(Errc::conflict, fmt::format("start the phase {}: the phase {} is on; `idunno phase stop` ends it",
+                                                        to_string(command.phase), to_string(phase_.phase)));
+    return;
+  }
+  phase_ = CurrentPhase{command.phase, phase_.number + 1, stamp};
+  out.phase_changed = true;
+  out.answer = make_answer(PhaseReply{phase_.phase, phase_.number});
 }
 
 // -- files ------------------------------------------------------------------------------------------------------------

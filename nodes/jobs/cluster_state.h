@@ -96,6 +96,7 @@ struct Applied {
   };
   std::vector<Commit> commits;
   bool namespace_changed = false;  ///< replicas may be missing or surplus
+  bool phase_changed = false;
 };
 
 class ClusterState {
@@ -122,6 +123,18 @@ class ClusterState {
     bool operator==(const KnownNode&) const = default;
   };
   [[nodiscard]] const std::map<NodeId, KnownNode>& nodes() const { return nodes_; }
+  /// Which kind of jobs gets leases. A new cluster is in the phase of inference.
+  struct CurrentPhase {
+    Phase phase = Phase::inference;
+    std::uint64_t number = 1;  ///< raised by each change: leases and commits carry it
+    WallMs since_ms = 0;
+    template <class Self>
+    static auto tie(Self& s) {
+      return std::tie(s.phase, s.number, s.since_ms);
+    }
+    bool operator==(const CurrentPhase&) const = default;
+  };
+  [[nodiscard]] const CurrentPhase& phase() const { return phase_; }
   [[nodiscard]] LogIndex applied_index() const { return applied_; }
   [[nodiscard]] Epoch epoch() const { return epoch_; }
 
@@ -154,6 +167,8 @@ class ClusterState {
   void on(const SetJob& command, WallMs stamp, Applied& out);
   void on(const FailJob& command, WallMs stamp, Applied& out);
   void on(const CommitBatchResults& command, WallMs stamp, Applied& out);
+  void on(const SetPhase& command, WallMs stamp, Applied& out);
+  void on(const ExtendJob& command, WallMs stamp, Applied& out);
 
   [[nodiscard]] std::set<std::string> pinned_paths() const;
   [[nodiscard]] Status check_model(const ModelVersion& model) const;
@@ -171,6 +186,7 @@ class ClusterState {
   std::map<RequestId, Answer> answers_;
   std::deque<RequestId> answer_order_;
   std::uint64_t next_job_ = 1;
+  CurrentPhase phase_;
   LogIndex applied_;
   Epoch epoch_;
 };

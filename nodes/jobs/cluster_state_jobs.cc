@@ -229,6 +229,8 @@ void ClusterState::on(const SetJob& command, WallMs /*stamp*/, Applied& out) {
   job.spec.weight_milli = command.weight_milli;
   job.spec.rate_limit_milli = command.rate_limit_milli;
   job.spec.priority = command.priority;
+  job.spec.nodes_min = command.nodes_min;
+  job.spec.nodes_max = command.nodes_max;
   out.changed.push_back(job.id);
   out.answer = make_answer(JobSetReply{});
 }
@@ -240,6 +242,16 @@ void ClusterState::on(const FailJob& command, WallMs stamp, Applied& out) {
   if (found == jobs_.end() || !found->second.active()) return;
   end_job(found->second, JobState::failed, command.reason.substr(0, kReasonBytesMax), stamp);
   out.changed.push_back(command.job);
+}
+
+void ClusterState::on(const ExtendJob& command, WallMs /*stamp*/, Applied& out) {
+  const auto found = jobs_.find(command.job);
+  if (found == jobs_.end() || !found->second.active() || !found->second.spec.follow) {
+    out.answer = make_error(Errc::conflict, fmt::format("extend job {}: it follows no folder", to_string(command.job)));
+    return;
+  }
+  out.answer = make_error(Errc::conflict, fmt::format("extend job {}: the segment does not go on where it ends",
+                                                      to_string(command.job)));
 }
 
 /// The rows that are there stay readable: the result becomes an ordinary file of the committed blocks in order.

@@ -9,7 +9,7 @@
 namespace idunno {
 namespace {
 
-constexpr std::uint32_t kSnapshotFormat = 2;
+constexpr std::uint32_t kSnapshotFormat = 3;
 constexpr std::size_t kDigestBytes = 16;
 
 /// A job whose digests are packed, because there may be millions.
@@ -43,10 +43,11 @@ struct Image {
   std::map<NodeId, ClusterState::KnownNode> nodes;
   std::vector<AnswerRecord> answers;  ///< oldest first
   Bytes files;                        ///< Namespace::encode
+  ClusterState::CurrentPhase phase;
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.format, s.applied, s.epoch, s.next_job, s.models, s.last_model_version, s.jobs, s.nodes, s.answers,
-                    s.files);
+                    s.files, s.phase);
   }
 };
 
@@ -119,6 +120,7 @@ Bytes ClusterState::encode_snapshot() const {
   image.nodes = nodes_;
   for (const RequestId request : answer_order_) image.answers.push_back(AnswerRecord{request, answers_.at(request)});
   image.files = files_.encode();
+  image.phase = phase_;
   return encode(image);
 }
 
@@ -139,6 +141,7 @@ Result<ClusterState> ClusterState::decode_snapshot(ByteView bytes, std::uint32_t
   state.applied_ = image.applied;
   state.epoch_ = image.epoch;
   state.next_job_ = image.next_job;
+  state.phase_ = image.phase;
   state.models_ = std::move(image.models);
   state.last_model_version_ = std::move(image.last_model_version);
   state.nodes_ = std::move(image.nodes);

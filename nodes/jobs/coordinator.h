@@ -24,6 +24,7 @@
 #include "bus/base/random.h"
 #include "bus/base/time.h"
 #include "bus/messages.h"
+#include "bus/schedule_policy.h"
 #include "nodes/jobs/cluster_state.h"
 
 namespace idunno {
@@ -47,6 +48,9 @@ struct CoordinatorConfig {
   Duration dead_after = std::chrono::milliseconds(3000);
   Duration lease_horizon = std::chrono::milliseconds(1000);
   std::uint32_t attempts_max = 3;
+  SchedulePolicy policy = SchedulePolicy::fair_rate;
+  Duration split_period = std::chrono::seconds(30);
+  Duration reload_lag = std::chrono::milliseconds(2000);
   std::uint32_t repair_blocks_in_flight = 32;  ///< bound of the copying that repair does at once, all nodes together
   std::uint64_t repair_bytes_per_s = 64U << 20U;
 };

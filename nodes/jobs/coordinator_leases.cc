@@ -147,7 +147,7 @@ Result<JobDescription> Coordinator::Impl::describe(JobId id) const {
   if (!labels) return labels.error();
   auto manifest = file_for(state_.files(), job->spec.manifest_path, job->spec.manifest_version, "list of queries");
   if (!manifest) return manifest.error();
-  return JobDescription{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_};
+  return JobDescription{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_, 0, {}};
 }
 
 void Coordinator::Impl::send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const {

@@ -56,6 +56,7 @@ void Scheduler::remove_job(JobId id) {
     refresh_free(node);
   }
   if (job->limited) limited_.erase({job->limited_until, id});
+  redoing_.erase(id);
   order_.remove(id);
   jobs_.erase(id);
 }
@@ -84,6 +85,11 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
 
 void Scheduler::refresh_runnable(JobEntry& job, bool arrives) {
   order_.set_runnable(job.spec.id, job.enabled && !job.limited && job.has_work(), arrives);
+  if (job.enabled && !job.limited && !job.to_redo.empty()) {
+    redoing_.insert(job.spec.id);
+  } else {
+    redoing_.erase(job.spec.id);
+  }
 }
 
 // ---- rate limits ------------------------------------------------------------------------------------------------------

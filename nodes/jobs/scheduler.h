@@ -6,7 +6,8 @@
 /// Credit. A node holds fewer than clamp(slots * (1 + ceil(lease_horizon / mean batch time)), 2 * slots, 1024 * slots) leases, so
 /// that it stays busy through a failover: two a slot of long batches, hundreds of short ones. Beyond that, the job that is next
 /// of all may have up to `slots` leases on each node, so that a new job starts at the next batch border although the queues are
-/// full (the worker starts batches in order of their pass). A node holds therefore never more than credit + jobs * slots leases.
+/// full (the worker starts batches in order of their pass), and batches to redo may have kRedoLeasesPerSlot more, so that what a
+/// dead node held is out again at once. A node holds therefore never more than credit + (jobs + 1) * slots leases.
 ///
 /// Batches that were lost or failed go out again before new ones, lowest index first, on a node where they have not failed yet.
 /// One that ended its executor attempts_max times is isolated (isolation.h): trial leases look for the query that does it.
@@ -33,6 +34,7 @@ inline constexpr std::uint32_t kCreditPerSlotMax = 1024;
 inline constexpr std::uint32_t kCreditPerSlotMin = 2;
 inline constexpr std::size_t kTurnsLook = 16;        ///< jobs at the head of the order among which a node takes turns
 inline constexpr std::size_t kRedoLook = 8;          ///< batches to redo that are looked at for one that may go to a free node
+inline constexpr std::uint32_t kRedoLeasesPerSlot = 1;  ///< beyond a node's credit, for batches to redo
 inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node may miss a batch's input before it is given up
 inline constexpr std::uint64_t kBatchesPerHedge =
     50;  ///< a job gets one second lease for so many committed batches (2 %), and one
@@ -175,6 +177,7 @@ class Scheduler {
   std::uint64_t charge_node(JobEntry& job, NodeEntry& node, std::uint32_t queries);
   [[nodiscard]] bool allowed(const JobEntry& job, BatchIndex batch, NodeId node) const;
   [[nodiscard]] std::optional<NodeId> free_node(const JobEntry& job, const BatchIndex* batch) const;
+  [[nodiscard]] std::optional<Assignment> redo_beyond_credit(Time now);
   [[nodiscard]] std::optional<NodeId> overdraft_node(const JobEntry& job, const BatchIndex* batch) const;
   [[nodiscard]] std::optional<Choice> choose_batch(const JobEntry& job, bool overdraft) const;
   [[nodiscard]] JobEntry* take_turns(JobEntry& first, NodeId node);
@@ -186,6 +189,8 @@ class Scheduler {
   std::map<JobId, std::unique_ptr<JobEntry>> jobs_;
   std::map<NodeId, std::unique_ptr<NodeEntry>> nodes_;
   std::set<FreeKey> free_;                    ///< nodes with credit left
+  std::set<FreeKey> spare_;                   ///< nodes that take batches to redo
+  std::set<JobId> redoing_;                   ///< jobs that may run and have batches to redo
   std::set<std::pair<Time, JobId>> limited_;  ///< jobs that their rate limit holds back, and until when
   std::vector<IsolationNote> notes_;
   std::uint64_t turn_ = 0;

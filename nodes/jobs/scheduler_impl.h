@@ -74,7 +74,8 @@ struct Scheduler::NodeEntry {
   std::uint32_t slots = 1;
   bool open = true;
   bool refilling = false;  ///< between "much is free" and "full": leases go out in grants of many, not one by one
-  bool listed = false;
+  bool listed = false;     ///< in free_
+  bool spare = false;      ///< in spare_
   bool measured = false;  ///< the node itself said how long its batches take
   std::uint32_t mean_us = 0;
   std::uint32_t credit = 0;

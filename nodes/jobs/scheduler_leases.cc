@@ -100,6 +100,23 @@ std::optional<Assignment> Scheduler::next(Time now) {
     if (free_.empty()) break;  // the others may not go beyond the credit
     first = false;
   }
+  return redo_beyond_credit(now);
+}
+
+/// What a dead node held shall not wait until batches of the others end.
+std::optional<Assignment> Scheduler::redo_beyond_credit(Time now) {
+  if (spare_.empty()) return std::nullopt;
+  for (const JobId id : redoing_) {
+    JobEntry& job = *jobs_.at(id);
+    if (job.spec.rate_limit_milli > 0 && job.tokens_nano < std::uint64_t{job.spec.batch} * kNano) continue;
+    std::size_t looked = 0;
+    for (const BatchIndex batch : job.to_redo) {
+      if (++looked > kRedoLook) break;
+      for (const FreeKey& key : spare_) {
+        if (allowed(job, batch, key.node)) return lease(job, {batch, key.node, true}, now);
+      }
+    }
+  }
   return std::nullopt;
 }
 

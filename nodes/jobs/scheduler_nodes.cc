@@ -49,6 +49,7 @@ std::size_t Scheduler::remove_node(NodeId id) {
   if (found == nodes_.end()) return 0;
   const std::size_t count = lose_at(id, nullptr);
   if (found->second->listed) free_.erase(found->second->key);
+  if (found->second->spare) spare_.erase(found->second->key);
   nodes_.erase(found);
   for (auto& [job_id, job] : jobs_) {
     job->room.erase(id);
@@ -79,16 +80,18 @@ void Scheduler::set_batch_time(NodeEntry& node, std::uint32_t mean_us) {
 
 void Scheduler::refresh_free(NodeEntry& node) {
   if (node.listed) free_.erase(node.key);
+  if (node.spare) spare_.erase(node.key);
   if (node.leased >= node.credit) {
     node.refilling = false;
   } else if (node.credit - node.leased >= std::max(node.credit / kRefillPart, 1U)) {
     node.refilling = true;
   }
-  node.listed = node.open && node.refilling;
-  if (!node.listed) return;
   const std::int64_t free_per_mille = (std::int64_t{node.credit} - node.leased) * 1000 / node.slots;
   node.key = FreeKey{-free_per_mille, node.turn, node.id};
-  free_.insert(node.key);
+  node.listed = node.open && node.refilling;
+  node.spare = node.open && node.leased < node.credit + node.slots * kRedoLeasesPerSlot;
+  if (node.listed) free_.insert(node.key);
+  if (node.spare) spare_.insert(node.key);
 }
 
 // ---- a node's share ---------------------------------------------------------------------------------------------------

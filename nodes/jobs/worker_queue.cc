@@ -94,6 +94,7 @@ void WorkerQueue::add(const Lease& lease, WorkerOutput& out) {
   }
   Held held;
   held.lease = lease;
+  held.arrived = now_;
   held_.emplace(key, std::move(held));
   queued_.insert(rank_of(lease));
   ++job->second.leases;

@@ -116,6 +116,8 @@ class WorkerQueue {
     std::uint64_t expected_us = 0;  ///< what was counted for it in the slot
     bool began = false;
     Time since{};       ///< when it came to the stage fetching or storing
+    Time arrived{};     ///< when the lease came
+    Time fetched{};     ///< when its inputs were there
     Time started_at{};  ///< until it began: when it was handed over
     WallMs started_ms = 0;
     std::uint32_t errors = 0;

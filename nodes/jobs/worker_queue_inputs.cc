@@ -18,6 +18,7 @@ void WorkerQueue::input_ready(const LeaseKey& lease, std::uint64_t bytes, Time n
   leave_stage(*held);
   held->bytes = bytes;
   held->stage = Stage::ready;
+  held->fetched = now_;
   ready_.insert(rank_of(held->lease));
   input_bytes_ += bytes;
   JobInfo& job = jobs_.at(lease.job);

@@ -161,17 +161,22 @@ void WorkerQueue::stored(const LeaseKey& lease, const BlockRef& block, NodeId se
     return;
   }
   held->stage = Stage::offered;
-  held->commit = BatchCommit{lease.job,
-                             lease.batch,
-                             lease.attempt,
-                             self,
-                             block,
-                             held->lease.queries,
-                             held->errors,
-                             held->started_ms,
-                             duration_us(now - held->started_at),
-                             held->infer_us,
-                             held->lease.quarantined};
+  BatchCommit& commit = held->commit;
+  commit.job = lease.job;
+  commit.batch = lease.batch;
+  commit.attempt = lease.attempt;
+  commit.node = self;
+  commit.block = block;
+  commit.queries = held->lease.queries;
+  commit.errors = held->errors;
+  commit.started_ms = held->started_ms;
+  commit.duration_us = duration_us(now - held->started_at);
+  commit.infer_us = held->infer_us;
+  commit.quarantined = held->lease.quarantined;
+  commit.phase = held->lease.phase;
+  commit.fetch_us = duration_us(held->fetched - held->arrived);
+  commit.ready_us = duration_us(held->started_at - held->fetched);
+  commit.store_us = duration_us(now - held->since);
   out.offer.push_back(held->commit);
 }
 

@@ -25,6 +25,9 @@ ControlConfig core_config(const NodeContext& context) {
   config.coordinator.dead_after = tuning.dead_after;
   config.coordinator.lease_horizon = tuning.lease_horizon;
   config.coordinator.attempts_max = tuning.attempts_max;
+  config.coordinator.policy = tuning.policy;
+  config.coordinator.split_period = tuning.split_period;
+  config.coordinator.reload_lag = tuning.reload_lag;
   config.raft.self = context.self.id;
   config.raft.log_nodes = context.config.log_nodes();
   config.raft.voters_wanted = voters_wanted_for(context.config.nodes.size());

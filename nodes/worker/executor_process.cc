@@ -71,8 +71,9 @@ struct SpawnPlan {
     posix_spawn_file_actions_addclosefrom_np(&files, kExecutorFd + 1);
   }
 
-  /// Our threads block signals; the child starts with none blocked and all at their defaults. Its own process group keeps Ctrl-C
-  /// at a terminal from ending executors under a node that still needs them.
+  /// Our threads block signals; the child starts with none blocked and all at their defaults. A session of its own keeps Ctrl-C
+  /// at a terminal from ending executors under a node that still needs them; and where the kernel shares the processors between
+  /// sessions (autogroup), the node's own threads need not wait behind the computing of their executors.
   void set_signals() {
     sigset_t none;
     sigset_t all;
@@ -80,8 +81,7 @@ struct SpawnPlan {
     sigfillset(&all);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
   }
 
   posix_spawn_file_actions_t files{};

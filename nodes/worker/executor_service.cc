@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <new>
+#include <string>
 
 #include "nodes/worker/executor_channel.h"
 
@@ -49,6 +50,14 @@ void judge_memory(const ExecuteBatch& batch, BatchExecuted& done) {
   }
 }
 
+/// Not all kernels have all of them: computing works without.
+void write_setting(const char* path, const std::string& value) {
+  if (std::FILE* file = std::fopen(path, "we"); file != nullptr) {
+    std::fputs(value.c_str(), file);
+    std::fclose(file);
+  }
+}
+
 }  // namespace
 
 void limit_memory(std::uint64_t bytes) {
@@ -64,10 +73,9 @@ bool confine(const ServeOptions& options) {
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
   setpriority(PRIO_PROCESS, 0, kNice);
-  if (std::FILE* file = std::fopen("/proc/self/oom_score_adj", "we"); file != nullptr) {
-    std::fputs(kOomScoreAdjustment, file);
-    std::fclose(file);
-  }
+  // Under autogroup nice counts only inside a session, so the session as a whole is made as nice.
+  write_setting("/proc/self/autogroup", std::to_string(kNice));
+  write_setting("/proc/self/oom_score_adj", kOomScoreAdjustment);
   set_limit(RLIMIT_CORE, 0);
   limit_memory(options.memory_bytes);
   return true;

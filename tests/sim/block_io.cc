@@ -127,6 +127,7 @@ Result<BlockIo::SharedBytes> BlockIo::read_here(const BlockKey& key) {
 
 void BlockIo::put_here(const BlockKey& key, SharedBytes bytes, std::function<void(BlockStatus)> done) {
   process_.run_after(kPutTime + disk_->slowness(), [this, key, bytes = std::move(bytes), done = std::move(done)] {
+    if (disk_->full()) return done(BlockStatus::full);
     if (bytes->size() != key.length || hash128(*bytes) != key.hash) return done(BlockStatus::damaged);
     env_.trace.note(key.id.lo, [&] { return to_string(process_.id()) + " stores " + to_string(key.id); });
     disk_->put_block(key.id, bytes, key.hash, wall_());

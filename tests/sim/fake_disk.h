@@ -64,6 +64,9 @@ class FakeDisk {
   void process_died(bool power_cut);
   void wipe();
   void slow(Duration more) { slowness_ = more; }
+  /// Takes no more blocks; the log, which is small, still has room.
+  void full(bool is_full) { full_ = is_full; }
+  [[nodiscard]] bool full() const { return full_; }
   void fail_next_write() { fails_next_ = true; }
   void fail_no_write() { fails_next_ = false; }
   [[nodiscard]] Duration slowness() const { return slowness_; }
@@ -105,6 +108,7 @@ class FakeDisk {
   Duration spent_{};
   Duration slowness_{};
   bool fails_next_ = false;
+  bool full_ = false;
   std::uint64_t failed_writes_ = 0;
 
   using OutboxKey = std::tuple<JobId, BatchIndex, std::uint32_t>;

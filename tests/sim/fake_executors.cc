@@ -8,6 +8,7 @@ namespace idunno::sim {
 namespace {
 
 constexpr std::int64_t kStragglerFactor = 10;
+constexpr Duration kHangDeadline = std::chrono::seconds(2);  ///< after which the node kills an executor that says nothing
 constexpr std::uint32_t kCrashesMax = 2;  ///< of a healthy batch: a third one would make the cluster look for a poison query
 
 LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }
@@ -67,7 +68,8 @@ ExecutorOutcome FakeExecutors::compute(std::uint32_t slot, const Task& task, Dur
   if (!dies && !lease.is_trial() && env_.swarm.executor_crash > 0 && random_.chance(env_.swarm.executor_crash))
     dies = ++plan.crashes[lease.batch] <= kCrashesMax;
   if (dies) {
-    takes = takes * static_cast<std::int64_t>(random_.below(100)) / 100;
+    takes =
+        random_.chance(env_.swarm.executor_hang) ? kHangDeadline : takes * static_cast<std::int64_t>(random_.below(100)) / 100;
     return outcome;
   }
   if (lease.is_trial()) {

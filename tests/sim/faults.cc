@@ -37,6 +37,7 @@ void Faults::begin() {
   every(swarm.pause_every, &Faults::pause);
   every(swarm.slow_disk_every, &Faults::slow_disk);
   every(swarm.failed_write_every, &Faults::failed_write);
+  every(swarm.full_disk_every, &Faults::full_disk);
   every(swarm.break_every, &Faults::break_connection);
   every(swarm.damage_every, &Faults::damage);
   every(swarm.wall_jump_every, &Faults::wall_jump);
@@ -50,6 +51,7 @@ void Faults::heal() {
   env_.network.mend_all();
   for (const auto& node : nodes_) {
     node->disk().slow(Duration{0});
+    node->disk().full(false);
     node->disk().fail_no_write();
     if (node->paused()) node->resume();
     if (!node->up()) node->start();
@@ -207,6 +209,16 @@ void Faults::failed_write() {
   later(random_time(milliseconds(500), milliseconds(3000)), [&node] {
     if (!node.up()) node.start();
   });
+}
+
+/// Half of the disks may be full at once: results and files must then go to the others, or wait.
+void Faults::full_disk() {
+  SimNode& node = any_node();
+  const auto is_full = [](const auto& other) { return other->disk().full(); };
+  if (static_cast<std::size_t>(std::count_if(nodes_.begin(), nodes_.end(), is_full)) >= nodes_.size() / 2) return;
+  env_.trace.note(0xF011, [&] { return to_string(node.id()) + ": its disk is full"; });
+  node.disk().full(true);
+  later(random_time(milliseconds(300), milliseconds(4000)), [&node] { node.disk().full(false); });
 }
 
 void Faults::break_connection() {

@@ -35,6 +35,7 @@ class Faults {
   void pause();
   void slow_disk();
   void failed_write();
+  void full_disk();
   void break_connection();
   void damage();
   void wall_jump();

@@ -119,7 +119,7 @@ void NodeProcess::do_task(const ReplicaTask& task) {
     blocks_.read(task.pull[i],
                  [this, block = task.pull[i], i, statuses, left, report](const Result<BlockIo::SharedBytes>& bytes) {
                    copied(block, bytes);
-                   if (bytes) (*statuses)[i] = BlockStatus::ok;
+                   if (bytes) (*statuses)[i] = node_.disk().block(block.id) != nullptr ? BlockStatus::ok : BlockStatus::full;
                    if (--*left == 0) report();
                  });
   }
@@ -127,7 +127,8 @@ void NodeProcess::do_task(const ReplicaTask& task) {
 
 void NodeProcess::copied(const BlockRef& block, const Result<BlockIo::SharedBytes>& bytes) {
   env_.trace.note(block.id.lo, [&] { return to_string(id()) + (bytes ? " copied " : " did not get ") + to_string(block.id); });
-  if (bytes && node_.disk().block(block.id) == nullptr) node_.disk().put_block(block.id, *bytes, block.hash, wall());
+  if (bytes && !node_.disk().full() && node_.disk().block(block.id) == nullptr)
+    node_.disk().put_block(block.id, *bytes, block.hash, wall());
 }
 
 void NodeProcess::list_blocks(BlockId after) {
@@ -144,7 +145,8 @@ void NodeProcess::list_blocks(BlockId after) {
 void NodeProcess::report_usage() {
   NodeUsage usage;
   usage.capacity_bytes = kCapacity;
-  usage.free_bytes = kCapacity / 2;
+  usage.free_bytes = node_.disk().full() ? 0 : kCapacity / 2;
+  usage.read_only = node_.disk().full();
   usage.blocks = node_.disk().blocks().size();
   in_turn([this, usage] { agent_->usage(usage, now()); });
 }

@@ -60,10 +60,12 @@ void draw_work(Draw& draw, Swarm& swarm) {
       swarm.faults_for.count() * swarm.slots * swarm.nodes / (swarm.batch_time.count() * swarm.clients * swarm.jobs * 2);
   swarm.batches = static_cast<std::uint32_t>(std::min<std::int64_t>(std::max<std::int64_t>(wanted, 4), 60));
   if (draw.chance(0.3)) swarm.straggler = 0.02;
-  if (draw.chance(0.25))
+  if (draw.chance(0.25)) {
     swarm.executor_crash = 0.03;
-  else if (draw.chance(0.3))
+    swarm.executor_hang = draw.one_of<double>({0, 0.3, 1});
+  } else if (draw.chance(0.3))
     swarm.poison = static_cast<std::uint32_t>(draw.between(1, 2));
+  swarm.full_disk_every = draw.every(0.15, milliseconds(1500), milliseconds(6000));
   swarm.compact_bytes = draw.one_of<std::size_t>({1U << 12U, 1U << 14U, 1U << 16U, 64U << 20U});
   swarm.last_kill = draw.chance(0.25);
 }

@@ -36,6 +36,7 @@ struct Swarm {
   Duration pause_every{};
   Duration slow_disk_every{};
   Duration failed_write_every{};
+  Duration full_disk_every{};
   Duration break_every{};
   Duration damage_every{};
   Duration wall_jump_every{};
@@ -57,6 +58,7 @@ struct Swarm {
   Duration batch_time{};
   double straggler = 0;           ///< of batches: take 10 times as long
   double executor_crash = 0;      ///< of batches, at most twice each
+  double executor_hang = 0;       ///< of those: nothing comes until its deadline, then it is killed
   std::uint32_t poison = 0;       ///< queries in a job that kill every executor
   std::size_t compact_bytes = 0;  ///< the log becomes a snapshot when it is larger
   bool last_kill = false;         ///< after all is healed: one node dies, its blocks are copied, it comes back

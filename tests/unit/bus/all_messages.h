@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "bus/commands.h"
+#include "bus/log_messages.h"
 #include "bus/messages.h"
 #include "bus/swim_messages.h"
 
@@ -17,12 +18,14 @@ using AllMessages =
                JobControlReply, JobSetRequest, JobSetReply, JobReportsRequest, JobReportsReply, JobResultsRequest,
                JobResultsReply, NodeHello, NodeHelloReply, Heartbeat, HeartbeatReply, LeaseGrant, LeaseDrop, CommitBatches,
                CommitBatchesReply, BatchFailed, BatchFailedReply, ReplicaTask, ReplicaReport, ReplicaReportReply, Inventory,
-               InventoryReply, DamagedBlocks, DamagedBlocksReply, TransferLeadership, TransferLeadershipReply, PutBlocks, PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks,
-               PullBlocksReply, DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice,
-               StatsNotice, SwimProbe, SwimAck, MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply>;
+               InventoryReply, DamagedBlocks, DamagedBlocksReply, TransferLeadership, TransferLeadershipReply, PutBlocks,
+               PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks, PullBlocksReply,
+               DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice, StatsNotice, SwimProbe,
+               SwimAck, MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply, PhaseRequest, PhaseReply,
+               JobOrder, LogSearchRequest, LogSearchReply, LogTail, LogTailReply, BatchLivesRequest, BatchLivesReply>;
 
 using AllCommands = std::tuple<NewEpoch, RegisterNode, CommitFiles, RemoveFiles, MoveReplicas, ForgetBlocks, AddModel,
-                               RemoveModel, SubmitJob, ControlJob, SetJob, FailJob, CommitBatchResults>;
+                               RemoveModel, SubmitJob, ControlJob, SetJob, FailJob, CommitBatchResults, SetPhase, ExtendJob>;
 
 /// Calls visit.template operator()<T>() for each type of the tuple.
 template <class Tuple, class Visit>

@@ -84,6 +84,27 @@ TEST_F(Config, MistakesAreNamedWithTheirLine) {
   EXPECT_EQ(ClusterConfig::load(folder.path / "absent.toml").error().code, Errc::not_found);
 }
 
+TEST_F(Config, MetricsAreOnTheLastPortOnAPortOfTheirOwnOrOff) {
+  auto config = load(two_nodes);
+  ASSERT_TRUE(config.ok()) << config.error().detail;
+  EXPECT_EQ(config->metrics_address(config->nodes[1]), "10.0.0.2:7405");
+  EXPECT_EQ(config->metrics_address(config->nodes[0]), "0.0.0.0:7405");  // what it binds
+  config = load(two_nodes + "[metrics]\nlisten = \"9464\"\n");
+  ASSERT_TRUE(config.ok()) << config.error().detail;
+  EXPECT_EQ(config->metrics_address(config->nodes[1]), "10.0.0.2:9464");
+  EXPECT_EQ(load(config->to_toml())->metrics, config->metrics);
+  config = load(two_nodes + "[metrics]\nlisten = \"off\"\n");
+  ASSERT_TRUE(config.ok()) << config.error().detail;
+  EXPECT_EQ(config->metrics_address(config->nodes[1]), "");
+  EXPECT_EQ(load(config->to_toml())->metrics, config->metrics);
+
+  const std::string third = two_nodes + "[[node]]\nid = 3\nhost = \"10.0.0.1\"\nport = 7500\ndata_dir = \"d\"\n";
+  EXPECT_NE(error_of(two_nodes + "[metrics]\nlisten = \"7403\"\n").find("one of n1's"), std::string::npos);
+  EXPECT_NE(error_of(third + "[metrics]\nlisten = \"9464\"\n").find("several nodes are on 10.0.0.1"), std::string::npos);
+  EXPECT_NE(error_of(two_nodes + "[metrics]\nlisten = \"99999\"\n").find("\"9464\""), std::string::npos);
+  EXPECT_NE(error_of(two_nodes + "[metrics]\nlisten = \"none\"\n").find("\"off\""), std::string::npos);
+}
+
 TEST_F(Config, TheAddressBookNeedsANodeKeyForEachNode) {
   const auto config = load(two_nodes).value();
   AdmittedKeys admitted;

@@ -293,6 +293,71 @@ TEST(ControlPlane, ALoneVoterHasNobodyToHandOverTo) {
   EXPECT_TRUE(cluster.at(NodeId{1}).serving());
 }
 
+NodeHello hello_of(NodeId node) {
+  NodeHello hello;
+  hello.node = node;
+  hello.incarnation = Incarnation{7};
+  hello.store_id = node.value;
+  hello.slots = 1;
+  return hello;
+}
+
+/// The answer of the coordinator to a hello of `node`.
+NodeHelloReply say_hello(Cluster& cluster, NodeId coordinator, NodeId node) {
+  const Ticket said = cluster.ask(coordinator, hello_of(node), {}, false, to_string(node));
+  EXPECT_TRUE(cluster.run_until([&] { return cluster.replies.contains(said); }));
+  return body_of<NodeHelloReply>(cluster.replies.at(said));
+}
+
+TEST(ControlPlane, PlacementIsToldOnlyWhenTheTakeoverIsOver) {
+  // A writer that is told of the nodes that happen to have said hello writes fewer copies than it promised.
+  Cluster cluster(3);
+  const NodeId first = cluster.wait_for_coordinator();
+  for (const NodeId node : cluster.ids) say_hello(cluster, first, node);
+  EXPECT_EQ(body_of<PlacementReply>(cluster.answer(first, PlacementRequest{})).nodes.size(), 3U);
+  cluster.kill(first);
+  const NodeId second = cluster.wait_for_coordinator();
+  for (const NodeId node : cluster.ids) {
+    if (node != first) cluster.at(second).member_changed(node, NodeState::alive, Incarnation{7}, cluster.now);
+  }
+  say_hello(cluster, second, second);
+  EXPECT_EQ(code_of(cluster.answer(second, PlacementRequest{})), Errc::no_coordinator) << "one node is alive and not here yet";
+  for (const NodeId node : cluster.ids) {
+    if (node != first && node != second) say_hello(cluster, second, node);
+  }
+  cluster.at(second).member_changed(first, NodeState::dead, Incarnation{7}, cluster.now);
+  const auto told = cluster.answer(second, PlacementRequest{});
+  EXPECT_EQ(body_of<PlacementReply>(told).nodes.size(), 2U);
+}
+
+TEST(ControlPlane, ATakeoverEndsWithoutThoseThatNeverCome) {
+  Cluster cluster(3);
+  const NodeId first = cluster.wait_for_coordinator();
+  for (const NodeId node : cluster.ids) say_hello(cluster, first, node);
+  cluster.kill(first);
+  const NodeId second = cluster.wait_for_coordinator();
+  for (const NodeId node : cluster.ids) cluster.at(second).member_changed(node, NodeState::alive, Incarnation{7}, cluster.now);
+  say_hello(cluster, second, second);
+  EXPECT_TRUE(cluster.run_until([&] { return code_of(cluster.answer(second, PlacementRequest{})) == Errc{}; }));
+  EXPECT_EQ(body_of<PlacementReply>(cluster.answer(second, PlacementRequest{})).nodes.size(), 1U);
+}
+
+TEST(ControlPlane, WhoLostTheOfficeGivesNoLeaseAndTakesNoHello) {
+  Cluster cluster(3);
+  const NodeId first = cluster.wait_for_coordinator();
+  const NodeId other = first == NodeId{3} ? NodeId{2} : NodeId{3};
+  say_hello(cluster, first, other);
+  cluster.cut.insert(first);
+  ASSERT_TRUE(cluster.run_until([&] { return !cluster.at(first).serving(); }));
+  cluster.nodes.at(first).pushes.clear();
+  const Ticket hello = cluster.ask(first, hello_of(other), {}, false, to_string(other));
+  const Ticket commit = cluster.ask(first, CommitBatches{}, {}, false, to_string(other));
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.replies.contains(hello) && cluster.replies.contains(commit); }));
+  EXPECT_EQ(code_of(cluster.replies.at(hello)), Errc::not_leader);
+  EXPECT_EQ(code_of(cluster.replies.at(commit)), Errc::not_leader);
+  EXPECT_TRUE(cluster.nodes.at(first).pushes.empty());
+}
+
 TEST(ControlPlane, NodesAreToldOfTheirLeasesUnderTheEpochOfTheCoordinator) {
   Cluster cluster(3);
   const NodeId first = cluster.wait_for_coordinator();

@@ -673,16 +673,16 @@ TEST(ClusterState, SetsWeightRateAndPriorityOfActiveJobs) {
   World world;
   world.prepare();
   const JobId id = world.submit();
-  EXPECT_EQ(world.apply(SetJob{id, 2500, 7000, -3}).changed, std::vector<JobId>{id});
+  EXPECT_EQ(world.apply(SetJob{id, 2500, 7000, -3, 0, 0}).changed, std::vector<JobId>{id});
   EXPECT_EQ(world.state.job(id)->spec.weight_milli, 2500U);
   EXPECT_EQ(world.state.job(id)->spec.rate_limit_milli, 7000U);
   EXPECT_EQ(world.state.job(id)->spec.priority, -3);
-  EXPECT_EQ(code_of(world.apply(SetJob{id, 0, 0, 0}).answer), Errc::invalid);
-  EXPECT_EQ(code_of(world.apply(SetJob{id, kWeightMilliMax + 1, 0, 0}).answer), Errc::invalid);
-  EXPECT_EQ(code_of(world.apply(SetJob{JobId{9}, 1000, 0, 0}).answer), Errc::not_found);
+  EXPECT_EQ(code_of(world.apply(SetJob{id, 0, 0, 0, 0, 0}).answer), Errc::invalid);
+  EXPECT_EQ(code_of(world.apply(SetJob{id, kWeightMilliMax + 1, 0, 0, 0, 0}).answer), Errc::invalid);
+  EXPECT_EQ(code_of(world.apply(SetJob{JobId{9}, 1000, 0, 0, 0, 0}).answer), Errc::not_found);
   EXPECT_EQ(world.state.job(id)->spec.weight_milli, 2500U);
   world.finish(id);
-  EXPECT_EQ(code_of(world.apply(SetJob{id, 1000, 0, 0}).answer), Errc::conflict);
+  EXPECT_EQ(code_of(world.apply(SetJob{id, 1000, 0, 0, 0, 0}).answer), Errc::conflict);
 }
 
 // -- snapshots --------------------------------------------------------------------------------------------------------
@@ -705,7 +705,7 @@ World mixed_world(std::uint64_t seed) {
         world.apply(ControlJob{job, static_cast<JobAction>(random.below(4))}, request);
         break;
       case 2:
-        world.apply(SetJob{job, static_cast<std::uint32_t>(random.below(3000)), 0, 1}, request);
+        world.apply(SetJob{job, static_cast<std::uint32_t>(random.below(3000)), 0, 1, 0, 0}, request);
         break;
       case 3:
         world.apply(RegisterNode{NodeId{1}, Incarnation{random.below(9)}, random.below(2)});

@@ -286,6 +286,27 @@ TEST(Scheduler, ADeadNodesLeasesGoToOthers) {
   EXPECT_EQ(scheduler.leased_of(JobId{1}), 8U);
 }
 
+TEST(Scheduler, WhatADeadNodeHeldGoesOutAtOnceBeyondTheCreditOfTheOthers) {
+  Scheduler scheduler({});
+  for (std::uint32_t node = 1; node <= 3; ++node) scheduler.add_node(NodeId{node}, 1);
+  scheduler.add_job(job_of(1, 10'000, 10), {}, true, kStart);
+  scheduler.add_job(job_of(2, 10'000, 10), {}, true, kStart);
+  (void)all_next(scheduler);
+  ASSERT_FALSE(scheduler.next(kStart)) << "all credit is used";
+  const std::uint32_t before = scheduler.leased_at(NodeId{1});
+  const std::size_t lost = scheduler.remove_node(NodeId{3});
+  ASSERT_GE(lost, 2U);
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 2U) << "one a slot of the two that are left";
+  EXPECT_NE(given[0].node, given[1].node);
+  for (const Assignment& one : given) EXPECT_EQ(one.lease.attempt, 1U) << "a batch of the dead node";
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), before + 1);
+  ASSERT_TRUE(scheduler.committed(commit_of(given[0])));
+  const auto next = all_next(scheduler);
+  ASSERT_FALSE(next.empty());
+  EXPECT_EQ(next[0].lease.attempt, 1U) << "what was lost goes before what is new";
+}
+
 TEST(Scheduler, ASuspectNodeGetsNothingNew) {
   Scheduler scheduler({});
   scheduler.add_node(NodeId{1}, 2);
