@@ -69,6 +69,12 @@ void fill(FailoverRound& round, ClusterWatch& watch, NodeId victim, const Probe&
     const Time from = killed + std::chrono::seconds(i);
     round.figures[fmt::format("second_{}_pct", i + 1)] = 100 * timeline.rate(from, from + std::chrono::seconds(1)) / before;
   }
+  const double work_before = timeline.work_rate(killed - watch.before(), killed);
+  for (int i = 0; work_before > 0 && i < 3; ++i) {
+    const Time from = killed + std::chrono::seconds(i);
+    round.figures[fmt::format("second_{}_work_pct", i + 1)] =
+        100 * timeline.work_rate(from, from + std::chrono::seconds(1)) / work_before;
+  }
   for (Time from = killed - kRatesBefore; from < killed + kRatesAfter; from += kRateStep)
     round.rates.push_back(timeline.rate(from, from + kRateStep));
 }

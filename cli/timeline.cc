@@ -43,6 +43,7 @@ void Timeline::notice(Time at, const EventNotice& notice) {
   if (sequence != 0 && notice.sequence > sequence + 1) lost_notices_ += notice.sequence - sequence - 1;
   sequence = notice.sequence;
   if (event.type == "batch_leased") leased(at, event);
+  if (event.type == "batch_started") started(at, event);
   if (event.type == "batch_committed") committed(at, event);
   if (event.type == "node_dead") seen_dead(at, node_first(event.text));
   if (event.type == "job_done" || event.type == "job_failed" || event.type == "job_stopped") ended(event.job, at);
@@ -81,13 +82,20 @@ void Timeline::leased(Time at, const Event& event) {
   if (held_.size() < kHeldMax) held_[batch].insert(node_after(event.text, " to n"));
 }
 
+void Timeline::started(Time at, const Event& event) {
+  if (jobs_.count(event.job) == 0 || event.batch < 0 || started_.size() >= kHeldMax) return;
+  started_[{event.job, static_cast<std::uint64_t>(event.batch)}] = at;
+}
+
 void Timeline::committed(Time at, const Event& event) {
   const auto job = jobs_.find(event.job);
   if (job == jobs_.end() || event.batch < 0) return;
   const Batch batch{event.job, static_cast<std::uint64_t>(event.batch)};
   auto& commits = job->second.commits;
   const std::uint64_t before = commits.empty() ? 0 : commits.back().queries_so_far;
-  commits.push_back({at, before + queries_of(batch)});
+  const auto begun = started_.find(batch);
+  commits.push_back({at, before + queries_of(batch), begun == started_.end() ? at : std::min(begun->second, at)});
+  if (begun != started_.end()) started_.erase(begun);
   commit_times_.push_back(at);
   held_.erase(batch);
   if (at >= killed_at_) settled(batch, at);
@@ -172,6 +180,23 @@ double Timeline::rate(Time from, Time to) const {
   double sum = 0;
   for (const auto& [id, job] : jobs_) sum += rate(id, from, to);
   return sum;
+}
+
+double Timeline::work_rate(Time from, Time to) const {
+  if (to <= from) return 0;
+  double queries = 0;
+  for (const auto& [id, job] : jobs_) {
+    std::uint64_t before = 0;
+    for (const Commit& commit : job.commits) {
+      const auto count = static_cast<double>(commit.queries_so_far - before);
+      before = commit.queries_so_far;
+      const Duration took = std::max(commit.at - commit.started, Duration(1));
+      const Time end = commit.started + took;
+      const Duration inside = std::min(end, to) - std::max(commit.started, from);
+      if (inside > Duration::zero()) queries += count * seconds(inside) / seconds(took);
+    }
+  }
+  return queries / seconds(to - from);
 }
 
 Duration Timeline::window_of(const std::vector<JobReport>& jobs) {

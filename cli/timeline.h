@@ -1,6 +1,7 @@
 #pragma once
 /// What the cluster's event stream told around a moment at which nodes were killed (or paused), and the figures that follow from
-/// it. Pure: events come with the time at which they arrived. All figures are of committed queries; nothing is interpolated.
+/// it. Pure: events come with the time at which they arrived. All figures are of committed queries; only `work_rate` counts them
+/// elsewhere than at their commit.
 
 #include <cstdint>
 #include <map>
@@ -57,6 +58,10 @@ class Timeline {
   /// Committed queries per second in (from, to], of one job or of all that are watched.
   [[nodiscard]] double rate(JobId job, Time from, Time to) const;
   [[nodiscard]] double rate(Time from, Time to) const;
+  /// Of all jobs: queries per second in the time in which they were computed. A batch that was committed counts evenly from its
+  /// start to its commit, so that a second says something although it sees few commits; what was computed in vain counts nothing.
+  /// Known for times that lie a batch time back.
+  [[nodiscard]] double work_rate(Time from, Time to) const;
   /// A window that is long enough for rates to be told to a few percent: 20 batches of the slowest job, 1 s to 30 s.
   [[nodiscard]] static Duration window_of(const std::vector<JobReport>& jobs);
 
@@ -77,6 +82,7 @@ class Timeline {
   struct Commit {
     Time at;
     std::uint64_t queries_so_far = 0;  ///< of this job, this one included
+    Time started;                      ///< `at` when that was not told
   };
   struct Job {
     std::uint64_t queries = 0;
@@ -91,10 +97,12 @@ class Timeline {
 
   [[nodiscard]] static std::uint64_t committed(const Job& job, Time from, Time to);
   void leased(Time at, const Event& event);
+  void started(Time at, const Event& event);
   void committed(Time at, const Event& event);
 
   std::map<JobId, Job> jobs_;
   std::map<Batch, std::set<NodeId>> held_;  ///< leases that are not committed
+  std::map<Batch, Time> started_;           ///< of batches that are not committed: when it was begun last
   std::map<Batch, Outstanding> outstanding_;
   std::set<Batch> repeated_;
   std::map<NodeId, Time> dead_;

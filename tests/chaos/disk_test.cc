@@ -10,15 +10,8 @@ namespace {
 /// What a node logs each time it becomes a voter of the job log.
 constexpr char kVotesAgain[] = "votes in the job log";
 
-Lab::Options nodes(int count) {
-  Lab::Options options;
-  options.nodes = count;
-  return options;
-}
-
-TEST(ChaosShort, AFailedSyncStopsTheNodeAndTheClusterGoesOn) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab lab(nodes(3));
+TEST_F(ChaosShort, AFailedSyncStopsTheNodeAndTheClusterGoesOn) {
+  Lab lab(Lab::Options::of(3));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -33,9 +26,8 @@ TEST(ChaosShort, AFailedSyncStopsTheNodeAndTheClusterGoesOn) {
   work.check_whole();
 }
 
-TEST(ChaosLong, ASlowDiskAtTheCoordinatorDelaysButLosesNothing) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab lab(nodes(5));
+TEST_F(ChaosLong, ASlowDiskAtTheCoordinatorDelaysButLosesNothing) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -50,9 +42,8 @@ TEST(ChaosLong, ASlowDiskAtTheCoordinatorDelaysButLosesNothing) {
   work.check_files();
 }
 
-TEST(ChaosShort, AFullDiskTurnsReadOnlyAndRecoversByItself) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options = nodes(4);
+TEST_F(ChaosShort, AFullDiskTurnsReadOnlyAndRecoversByItself) {
+  Lab::Options options = Lab::Options::of(4);
   options.tmpfs_mib = 160;
   options.tuning = {"disk_reserve = \"32M\""};
   Lab lab(options);
@@ -78,9 +69,8 @@ TEST(ChaosShort, AFullDiskTurnsReadOnlyAndRecoversByItself) {
   work.check_files();
 }
 
-TEST(ChaosShort, AWipedCoordinatorComesBackAsANewEmptyNode) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab lab(nodes(4));
+TEST_F(ChaosShort, AWipedCoordinatorComesBackAsANewEmptyNode) {
+  Lab lab(Lab::Options::of(4));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -95,9 +85,8 @@ TEST(ChaosShort, AWipedCoordinatorComesBackAsANewEmptyNode) {
   EXPECT_TRUE(eventually([&] { return lab.status()["voters"].size() == 3; }));
 }
 
-TEST(ChaosShort, FlippedBitsInBlocksAreFoundAndMended) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab lab(nodes(4));
+TEST_F(ChaosShort, FlippedBitsInBlocksAreFoundAndMended) {
+  Lab lab(Lab::Options::of(4));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   constexpr int kVictim = 2;
@@ -113,9 +102,8 @@ TEST(ChaosShort, FlippedBitsInBlocksAreFoundAndMended) {
   work.check_whole();
 }
 
-TEST(ChaosShort, ADamagedJobLogNeverLosesWhatWasAcknowledged) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab lab(nodes(3));
+TEST_F(ChaosShort, ADamagedJobLogNeverLosesWhatWasAcknowledged) {
+  Lab lab(Lab::Options::of(3));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   for (unsigned seed = 1; seed <= 3; ++seed) {

@@ -4,6 +4,7 @@
 /// tmpfs), flipped bits, cut files, wiped folders, clock jumps (libfaketime), busy processors, and a relay that tears
 /// connections. Needs root and the right to make network namespaces; Lab::permitted() tells, and tests skip without.
 
+#include <gtest/gtest.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -28,6 +29,11 @@ class Lab {
     std::vector<std::string> tuning;  ///< lines of [tuning], "disk_reserve = \"16M\""
     int tmpfs_mib = 0;                ///< each node's data on a tmpfs of this size; 0 = a plain folder
     bool fake_clock = false;          ///< nodes run under libfaketime: jump_clock works
+    [[nodiscard]] static Options of(int nodes) {
+      Options options;
+      options.nodes = nodes;
+      return options;
+    }
   };
 
   [[nodiscard]] static bool permitted();
@@ -110,5 +116,16 @@ class Lab {
   std::map<int, pid_t> tracers_;
   std::vector<pid_t> burners_;
 };
+
+/// Skips where nobody may make networks. ChaosShort runs in CI, ChaosLong and ChaosRandom in `make chaos`.
+class ChaosTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
+  }
+};
+class ChaosShort : public ChaosTest {};
+class ChaosLong : public ChaosTest {};
+class ChaosRandom : public ChaosTest {};
 
 }  // namespace idunno::testing

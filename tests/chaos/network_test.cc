@@ -10,11 +10,8 @@
 namespace idunno::testing {
 namespace {
 
-TEST(ChaosShort, ACoordinatorThatIsCutOffIsReplacedAndAcceptsNothing) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 5;
-  Lab lab(options);
+TEST_F(ChaosShort, ACoordinatorThatIsCutOffIsReplacedAndAcceptsNothing) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -34,11 +31,8 @@ TEST(ChaosShort, ACoordinatorThatIsCutOffIsReplacedAndAcceptsNothing) {
   work.check_files();
 }
 
-TEST(ChaosShort, AMinorityAcceptsNothing) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 5;
-  Lab lab(options);
+TEST_F(ChaosShort, AMinorityAcceptsNothing) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   lab.isolate(std::vector<int>{1, 2});
@@ -53,11 +47,8 @@ TEST(ChaosShort, AMinorityAcceptsNothing) {
   EXPECT_EQ(lab.idunno({"fs", "ls", "/minority"}).exit_code, 3);
 }
 
-TEST(ChaosLong, OneWayCutsOfEveryKind) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 5;
-  Lab lab(options);
+TEST_F(ChaosLong, OneWayCutsOfEveryKind) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   for (int round = 0; round < 6; ++round) {
@@ -82,11 +73,8 @@ TEST(ChaosLong, OneWayCutsOfEveryKind) {
   }
 }
 
-TEST(ChaosLong, PacketLossOnAllNodes) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 5;
-  Lab lab(options);
+TEST_F(ChaosLong, PacketLossOnAllNodes) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -99,11 +87,8 @@ TEST(ChaosLong, PacketLossOnAllNodes) {
   work.check_files();
 }
 
-TEST(ChaosShort, ConnectionsThatTearRepeatAndDelayRequests) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 3;
-  Lab lab(options);
+TEST_F(ChaosShort, ConnectionsThatTearRepeatAndDelayRequests) {
+  Lab lab(Lab::Options::of(3));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   std::uint64_t torn = 0;

@@ -30,7 +30,6 @@ std::vector<int> three_victims(const Lab& lab, std::mt19937& random) {
 }
 
 void kill_three_again_and_again(int times) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
   std::mt19937 random(seed_of_run());
   Lab lab(Lab::Options{});
   ASSERT_TRUE(lab.up());
@@ -50,14 +49,11 @@ void kill_three_again_and_again(int times) {
   EXPECT_EQ(work.acknowledged(), static_cast<std::size_t>(times));
 }
 
-TEST(ChaosShort, ThreeOfSevenDieAtOnceTheCoordinatorAmongThem) { kill_three_again_and_again(2); }
-TEST(ChaosLong, ThreeOfSevenDieAtOnceThirtyTimes) { kill_three_again_and_again(30); }
+TEST_F(ChaosShort, ThreeOfSevenDieAtOnceTheCoordinatorAmongThem) { kill_three_again_and_again(2); }
+TEST_F(ChaosLong, ThreeOfSevenDieAtOnceThirtyTimes) { kill_three_again_and_again(30); }
 
-TEST(ChaosShort, ACoordinatorThatWasPausedChangesNothingWhenItGoesOn) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 3;
-  Lab lab(options);
+TEST_F(ChaosShort, ACoordinatorThatWasPausedChangesNothingWhenItGoesOn) {
+  Lab lab(Lab::Options::of(3));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -78,11 +74,8 @@ TEST(ChaosShort, ACoordinatorThatWasPausedChangesNothingWhenItGoesOn) {
   work.check_files();
 }
 
-TEST(ChaosShort, WithoutAMajorityNothingIsAcceptedAndAllGoesOnWhenItIsBack) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
-  Lab::Options options;
-  options.nodes = 5;
-  Lab lab(options);
+TEST_F(ChaosShort, WithoutAMajorityNothingIsAcceptedAndAllGoesOnWhenItIsBack) {
+  Lab lab(Lab::Options::of(5));
   ASSERT_TRUE(lab.up());
   Work work(lab);
   work.begin();
@@ -96,8 +89,7 @@ TEST(ChaosShort, WithoutAMajorityNothingIsAcceptedAndAllGoesOnWhenItIsBack) {
   EXPECT_EQ(lab.idunno({"fs", "ls", "/nobody"}).exit_code, 3);
 }
 
-TEST(ChaosLong, AcknowledgedFilesSurviveTenThousandPutsUnderFire) {
-  if (!Lab::permitted()) GTEST_SKIP() << "needs root and network namespaces";
+TEST_F(ChaosLong, AcknowledgedFilesSurviveTenThousandPutsUnderFire) {
   std::mt19937 random(seed_of_run());
   Lab lab(Lab::Options{});
   ASSERT_TRUE(lab.up());

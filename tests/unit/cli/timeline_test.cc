@@ -61,6 +61,24 @@ TEST_F(TimelineTest, CountsTheQueriesOfAShortLastBatch) {
   EXPECT_DOUBLE_EQ(line_.rate(JobId{1}, kStart + seconds(1), kStart + seconds(2)), 2.0) << "the left end is not in the window";
 }
 
+TEST_F(TimelineTest, WorkCountsInTheTimeInWhichItWasDone) {
+  line_.watch_job(job_of(1, 100, 10));
+  tell(kStart, "batch_started", 1, 0, "slot 0", NodeId{2});
+  commit(kStart + seconds(2), 1, 0);
+  EXPECT_DOUBLE_EQ(line_.work_rate(kStart, kStart + seconds(2)), 5.0);
+  EXPECT_DOUBLE_EQ(line_.work_rate(kStart + seconds(1), kStart + seconds(3)), 2.5);
+  EXPECT_DOUBLE_EQ(line_.rate(kStart, kStart + seconds(1)), 0.0) << "commits count when they come";
+  // Begun at a node that dies, then at another: what the first did was in vain.
+  tell(kStart + seconds(2), "batch_started", 1, 1, "slot 0", NodeId{2});
+  tell(kStart + seconds(4), "batch_started", 1, 1, "slot 0", NodeId{3});
+  EXPECT_DOUBLE_EQ(line_.work_rate(kStart + seconds(2), kStart + seconds(5)), 0.0) << "not committed yet";
+  commit(kStart + seconds(5), 1, 1);
+  EXPECT_DOUBLE_EQ(line_.work_rate(kStart + seconds(2), kStart + seconds(4)), 0.0);
+  EXPECT_DOUBLE_EQ(line_.work_rate(kStart + seconds(4), kStart + seconds(5)), 10.0);
+  commit(kStart + seconds(6), 1, 2);  // its start was not told: it counts at its commit
+  EXPECT_NEAR(line_.work_rate(kStart + seconds(6), kStart + seconds(7)), 10.0, 1e-9);
+}
+
 TEST_F(TimelineTest, DetectionIsTheFirstWordAboutThatNode) {
   line_.watch_job(job_of(1, 10, 1));
   tell(kStart, "node_dead", 0, -1, "n3: of an earlier life");
