@@ -32,9 +32,9 @@ demo: all
 # a short selection of what can be done to processes. Tests with processes may try twice: they share the machine, and the output of a first
 # failure is shown all the same.
 test: all
-	@ctest --preset release -j $(JOBS) -LE 'cluster|real|chaos|sim' --output-on-failure
+	@ctest --preset release -j $(JOBS) -LE 'cluster|real|chaos|sim|web' --output-on-failure
 	@ctest --preset release -L sim --output-on-failure
-	@ctest --preset release -L 'cluster|real|chaos' --output-on-failure --repeat until-pass:2
+	@ctest --preset release -L 'cluster|real|chaos|web' --output-on-failure --repeat until-pass:2
 
 # Unit tests only, about a minute.
 check: all

@@ -49,6 +49,8 @@ void read_tuning(TomlTable& table, Tuning& tuning) {
   get(table, "attempts_max", tuning.attempts_max, 1, 100);
   table.get_size("log_file_size", tuning.log_file_bytes, 64U << 10U, kGiB);
   get(table, "log_files", tuning.log_files, 1, 1000);
+  get(table, "log_file_age", tuning.log_file_age, kSecond, 24 * 366 * kHour);
+  table.get_size("log_tail", tuning.log_tail_bytes, 256U << 10U, kGiB);
   get(table, "versions_max", tuning.versions_max, 1, 1024);
   get(table, "log_heartbeat", tuning.log_heartbeat, kMillisecond, 10 * kSecond);
   get(table, "election_timeout_min", tuning.election_timeout_min, 5 * kMillisecond, 60 * kSecond);
@@ -240,6 +242,7 @@ std::string ClusterConfig::to_toml() const {
   text += fmt::format("batch_timeout = {}\nlease_horizon = {}\n", exact(tuning.batch_timeout), exact(tuning.lease_horizon));
   text += fmt::format("attempts_max = {}\nlog_file_size = {}\n", tuning.attempts_max, exact(tuning.log_file_bytes));
   text += fmt::format("log_files = {}\nversions_max = {}\n", tuning.log_files, tuning.versions_max);
+  text += fmt::format("log_file_age = {}\nlog_tail = {}\n", exact(tuning.log_file_age), exact(tuning.log_tail_bytes));
   text += fmt::format("log_heartbeat = {}\nelection_timeout_min = {}\n", exact(tuning.log_heartbeat),
                       exact(tuning.election_timeout_min));
   text += fmt::format("election_timeout_max = {}\nvoter_replace_after = {}\n", exact(tuning.election_timeout_max),

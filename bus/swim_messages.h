@@ -13,7 +13,7 @@
 namespace idunno {
 
 inline constexpr std::size_t kClaimsPerTableMax = 1024;  ///< in a sync or table message
-inline constexpr std::size_t kClaimsPerMessageMax = 16;  ///< in any other
+inline constexpr std::size_t kClaimsPerMessageMax = 64;  ///< in any other
 inline constexpr std::size_t kAccusersPerClaimMax = 4;   ///< the first and those that confirm
 inline constexpr std::size_t kMemberHistoryMax = 1024;   ///< changes that a node remembers
 

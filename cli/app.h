@@ -158,9 +158,15 @@ void add_fs_commands(CLI::App& app, App& context);     // fs                    
 void add_model_commands(CLI::App& app, App& context);  // model cli/model_commands.cc
 void add_submit_command(CLI::App& app, App& context);  // submit cli/submit_command.cc
 void add_job_commands(CLI::App& app, App& context);    // job                                                 cli/job_commands.cc
+void add_query_command(CLI::App& app, App& context);   // query                                               cli/query_command.cc
+void add_phase_command(CLI::App& app, App& context);   // phase                                               cli/phase_command.cc
 void add_stats_command(CLI::App& app, App& context);   // stats                                               cli/stats_command.cc
+void add_explain_command(CLI::App& job, App& context);  // job explain                                          cli/explain_command.cc
+void add_grep_command(CLI::App& app, App& context);    // grep                                                cli/grep_command.cc
 void add_watch_command(CLI::App& app, App& context);   // watch                                               cli/watch_command.cc
+void add_dash_command(CLI::App& app, App& context);    // dash                                                cli/dash_command.cc
 void add_bench_commands(CLI::App& app, App& context);  // bench                                               cli/bench_*.cc
+void add_exp_commands(CLI::App& app, App& context);    // exp                                                 cli/experiments/
 void add_completion_command(CLI::App& app, App& context);  // completion bash|zsh|fish, man cli/completion.cc
 
 }  // namespace idunno::cli

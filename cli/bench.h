@@ -12,7 +12,10 @@ namespace idunno::cli {
 void add_bench_infer_command(CLI::App& bench, App& app);     // cli/bench_infer.cc
 void add_bench_dispatch_command(CLI::App& bench, App& app);  // cli/bench_dispatch.cc
 void add_bench_fs_command(CLI::App& bench, App& app);        // cli/bench_fs.cc
+void add_bench_grep_command(CLI::App& bench, App& app);      // cli/bench_grep.cc
 
+void add_bench_curve_command(CLI::App& bench, App& app);     // cli/bench_curve.cc
+void add_bench_query_command(CLI::App& bench, App& app);     // cli/bench_query.cc
 void add_bench_failover_command(CLI::App& bench, App& app);  // cli/bench_failover.cc
 
 /// A published architecture with random weights, as files.
@@ -22,7 +25,8 @@ struct BenchModel {
   std::filesystem::path spec;
   std::string spec_toml;
 };
-[[nodiscard]] Result<BenchModel> make_bench_model(const std::string& name, const std::filesystem::path& folder);
+[[nodiscard]] Result<BenchModel> make_bench_model(const std::string& name, const std::filesystem::path& folder,
+                                                  std::uint64_t seed = 1);
 /// The data set in SDFS: `count` queries, made of the image files of `folder` over and over.
 [[nodiscard]] Status upload_images(Session& session, const std::filesystem::path& folder, std::uint64_t count,
                                    const std::string& to);

@@ -21,9 +21,12 @@ void add_bench_commands(CLI::App& root, App& app) {
   bench->require_subcommand(1);
   bench->footer("Example:\n  idunno bench infer --csv infer.csv\n  idunno bench dispatch --workers 1,4,16");
   add_bench_infer_command(*bench, app);
+  add_bench_curve_command(*bench, app);
   add_bench_dispatch_command(*bench, app);
   add_bench_fs_command(*bench, app);
+  add_bench_grep_command(*bench, app);
   add_bench_failover_command(*bench, app);
+  add_bench_query_command(*bench, app);
 
   auto options = std::make_shared<ImageOptions>();
   CLI::App* images = bench->add_subcommand("make-images", "write made-up PNG photographs, the same for the same seed");

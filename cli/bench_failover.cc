@@ -12,16 +12,12 @@
 #include "cli/cluster_watch.h"
 #include "cli/failover_load.h"
 #include "cli/failover_rounds.h"
+#include "cli/gnuplot.h"
 #include "cli/jobs.h"
 #include "cli/kill_node.h"
 #include "cli/local_cluster.h"
-#include "cli/model_store.h"
-#include "cli/process.h"
-#include "cli/reports.h"
 
 namespace idunno::cli {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -77,24 +73,6 @@ void fill(FailoverRound& round, ClusterWatch& watch, NodeId victim, const Probe&
   }
   for (Time from = killed - kRatesBefore; from < killed + kRatesAfter; from += kRateStep)
     round.rates.push_back(timeline.rate(from, from + kRateStep));
-}
-
-/// Alive, with a coordinator, all copies and a standby again.
-Status wait_until_healthy(Session& session, unsigned nodes) {
-  const Time deadline = monotonic_now() + kFailoverHealthyLimit;
-  std::string why = "no coordinator";
-  while (monotonic_now() < deadline) {
-    auto status = session.metadata().call_and_wait(StatusRequest{});
-    if (status) {
-      const bool whole = healthy(*status) && status->nodes.size() == nodes && (status->standby || status->voters.size() <= 1);
-      if (whole) return {};
-      why = fmt::format("coordinator {}, standby {}, {} blocks under-replicated", to_string(status->coordinator),
-                        to_string(status->standby), status->under_replicated_blocks);
-      if (!status->alarms.empty()) return Error{Errc::internal, "an alarm: " + status->alarms.front()};
-    }
-    run_for(session, std::chrono::milliseconds(100));
-  }
-  return Error{Errc::timeout, "the cluster was not healthy again in time: " + why};
 }
 
 class Bench {
@@ -218,18 +196,6 @@ class Bench {
   std::vector<FailoverRound> rounds_;
 };
 
-Status draw(const std::vector<FailoverRound>& rounds, const std::string& svg_file) {
-  auto scratch = ScratchFolder::make();
-  if (!scratch) return scratch.error();
-  const fs::path program = (*scratch)->path() / "failover.gnuplot";
-  if (auto written = write_whole_file(program, failover_plot(rounds, svg_file)); !written) return written;
-  auto drawn = run_together({{"/usr/bin/env", "gnuplot", program.string()}});
-  if (!drawn) return drawn.error();
-  if (drawn->front().exit_code == 127) return Error{Errc::not_found, "--svg needs the program gnuplot (Debian: gnuplot-nox)"};
-  if (drawn->front().exit_code != 0) return Error{Errc::internal, "gnuplot ended with " + drawn->front().text()};
-  return {};
-}
-
 void bench_failover(App& app, const Options& options) {
   clean_up_when_interrupted();
   const std::vector<std::string> targets =
@@ -248,7 +214,7 @@ void bench_failover(App& app, const Options& options) {
     if (auto finished = failover_table(bench.rounds()).finish(app.globals, options.csv); !finished)
       return app.fail(finished.error(), kDoing);
     if (!options.svg.empty()) {
-      if (auto drawn = draw(bench.rounds(), options.svg); !drawn) return app.fail(drawn.error(), kDoing);
+      if (auto drawn = run_gnuplot(failover_plot(bench.rounds(), options.svg)); !drawn) return app.fail(drawn.error(), kDoing);
     }
   }
   if (!done) app.fail(done.error(), kDoing);

@@ -25,10 +25,10 @@ Status write_file(const fs::path& file, ByteView bytes) {
 
 }  // namespace
 
-Result<BenchModel> make_bench_model(const std::string& name, const fs::path& folder) {
+Result<BenchModel> make_bench_model(const std::string& name, const fs::path& folder, std::uint64_t seed) {
   auto architecture = models::find_architecture(name);
   if (!architecture) return architecture.error();
-  auto onnx = models::build_architecture(name, 1);
+  auto onnx = models::build_architecture(name, seed);
   if (!onnx) return onnx.error();
   BenchModel model{name, folder / (name + ".onnx"), folder / (name + ".toml"), to_toml(models::architecture_spec(*architecture))};
   if (auto written = write_file(model.onnx, *onnx); !written) return written.error();

@@ -184,7 +184,13 @@ void node_show(App& app, const std::string& name) {
   auto reply = ask_status(*session);
   if (!reply) return app.fail(reply.error(), "node show");
   for (const NodeReport& node : reply->nodes) {
-    if (node.id == *id) return print_object(app.globals, "idunno.node.v1", node_json(node, *reply));
+    if (node.id != *id) continue;
+    Json json = node_json(node, *reply);
+    const NodeConfig* configured = session->config().node(*id);
+    const std::string metrics = configured == nullptr ? "" : session->config().metrics_address(*configured);
+    json["metrics_url"] =
+        metrics.empty() ? Json(nullptr) : Json(fmt::format("http://{}{}/metrics", node.host, metrics.substr(metrics.rfind(':'))));
+    return print_object(app.globals, "idunno.node.v1", json);
   }
   app.fail(Error{Errc::not_found, fmt::format("the coordinator does not know {}", to_string(*id))}, "node show");
 }

@@ -1,5 +1,7 @@
 #include "cli/cluster_watch.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "bus/clock.h"
@@ -195,26 +197,43 @@ Timeline::Dip ClusterWatch::dip() const {
   return timeline_.dip(before_, window, end);
 }
 
-Result<std::uint64_t> ClusterWatch::lost_queries() {
-  if (jobs_.empty()) return std::uint64_t{0};
+Status wait_until_healthy(Session& session, unsigned nodes, Duration limit) {
+  const Time deadline = monotonic_now() + limit;
+  std::string why = "no coordinator";
+  while (monotonic_now() < deadline) {
+    auto status = session.metadata().call_and_wait(StatusRequest{});
+    if (status) {
+      const bool whole = healthy(*status) && status->nodes.size() == nodes && (status->standby || status->voters.size() <= 1);
+      if (whole) return {};
+      why = fmt::format("coordinator {}, standby {}, {} blocks under-replicated", to_string(status->coordinator),
+                        to_string(status->standby), status->under_replicated_blocks);
+      if (!status->alarms.empty()) return Error{Errc::internal, "an alarm: " + status->alarms.front()};
+    }
+    run_for(session, std::chrono::milliseconds(100));
+  }
+  return Error{Errc::timeout, "the cluster was not healthy again in time: " + why};
+}
+
+Result<std::uint64_t> lost_queries(Session& session, Timeline& timeline, const std::vector<JobReport>& jobs) {
+  if (jobs.empty()) return std::uint64_t{0};
   JobReportsRequest request;
-  for (const JobReport& job : jobs_) request.jobs.push_back(job.id);
-  auto reports = session_.metadata().call_and_wait(request);
+  for (const JobReport& job : jobs) request.jobs.push_back(job.id);
+  auto reports = session.metadata().call_and_wait(request);
   if (!reports) return reports.error();
   std::uint64_t lost = 0;
   std::set<JobId> given_up;  // by somebody's wish, or failed: nothing of it is waited for
   for (const JobReport& job : reports->jobs) {
-    if (job.state == JobState::done && job.done < job.spec.queries) lost += job.spec.queries - job.done;
+    if (job.state == JobState::done && job.done < total_of(job)) lost += total_of(job) - job.done;
     if (job.state == JobState::stopped || job.state == JobState::failed) given_up.insert(job.id);
   }
-  for (const Timeline::Batch& batch : timeline_.not_settled()) {
+  for (const Timeline::Batch& batch : timeline.not_settled()) {
     if (given_up.count(batch.first) != 0) continue;
-    auto results = session_.metadata().call_and_wait(JobResultsRequest{batch.first, batch.second, 1});
+    auto results = session.metadata().call_and_wait(JobResultsRequest{batch.first, batch.second, 1});
     if (!results) return results.error();
     if (!results->blocks.empty() && results->blocks.front().id != BlockId{}) {
-      timeline_.settled(batch, monotonic_now());
+      timeline.settled(batch, monotonic_now());
     } else {
-      lost += timeline_.queries_of(batch);
+      lost += timeline.queries_of(batch);
     }
   }
   return lost;

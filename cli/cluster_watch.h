@@ -16,6 +16,14 @@ namespace idunno::cli {
 /// Lets the session's loop do what comes for so long.
 void run_for(Session& session, Duration duration);
 
+inline constexpr Duration kHealthyLimit = std::chrono::seconds(120);  ///< for nodes and jobs to be as they should be
+/// Until all `nodes` are alive with a coordinator, a standby (where others vote) and all copies; timeout and alarms say why not.
+[[nodiscard]] Status wait_until_healthy(Session& session, unsigned nodes, Duration limit = kHealthyLimit);
+
+/// Queries of `jobs` whose batches victims of the timeline held, and that are neither committed nor leased again nor waiting to
+/// be. Asks the coordinator about what the stream has not told.
+[[nodiscard]] Result<std::uint64_t> lost_queries(Session& session, Timeline& timeline, const std::vector<JobReport>& jobs);
+
 class ClusterWatch {
  public:
   /// Subscribes, and asks for the running jobs and the coordinator. no_coordinator when nobody leads.
@@ -57,9 +65,8 @@ class ClusterWatch {
   [[nodiscard]] std::optional<Duration> steady() const { return steady_; }
   [[nodiscard]] Timeline::Dip dip() const;
   [[nodiscard]] bool jobs_over() const { return timeline_.all_ended(); }
-  /// Of the jobs that ran: neither committed nor leased again nor waiting to be. Asks the coordinator about what the stream has
-  /// not told.
-  [[nodiscard]] Result<std::uint64_t> lost_queries();
+  /// Of the jobs that ran (see above).
+  [[nodiscard]] Result<std::uint64_t> lost_queries() { return cli::lost_queries(session_, timeline_, jobs_); }
 
  private:
   explicit ClusterWatch(Session& session) : session_(session) {}

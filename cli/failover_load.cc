@@ -13,6 +13,7 @@
 #include "cli/jobs.h"
 #include "cli/model_store.h"
 #include "cli/process.h"
+#include "cli/reports.h"
 
 namespace idunno::cli {
 
@@ -72,7 +73,7 @@ Status FailoverLoad::keep_running() {
       auto report = job_report(session_, found->second);
       if (!report) return report.error();
       if (report->state == JobState::failed) return Error{Errc::internal, "job " + model + " failed: " + report->reason};
-      if (!is_over(report->state) && report->done < report->spec.queries / 2) continue;
+      if (!is_over(report->state) && report->done < total_of(*report) / 2) continue;
       (void)session_.metadata().call_and_wait(JobControlRequest{found->second, JobAction::stop});
     }
     SubmitOptions submit;
@@ -101,7 +102,7 @@ Result<JobSpec> FailoverLoad::probe_spec() {
 
 Status FailoverLoad::wait_for_rates() {
   if (!std::exchange(fresh_, false)) return {};
-  const Time deadline = monotonic_now() + kFailoverHealthyLimit;
+  const Time deadline = monotonic_now() + kHealthyLimit;
   while (monotonic_now() < deadline) {
     bool all = true;
     for (const auto& [model, job] : jobs_) {

@@ -11,7 +11,6 @@
 
 namespace idunno::cli {
 
-inline constexpr Duration kFailoverHealthyLimit = std::chrono::seconds(120);  ///< for nodes and jobs to be as they should be
 /// After the nodes are back, before the next round: the first leases of a new node come in a burst.
 inline constexpr Duration kFailoverSettle = std::chrono::seconds(2);
 

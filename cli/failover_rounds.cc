@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "cli/gnuplot.h"
+
 namespace idunno::cli {
 
 namespace {
@@ -16,13 +18,6 @@ std::map<Kind, std::vector<const FailoverRound*>> by_kind(const std::vector<Fail
   std::map<Kind, std::vector<const FailoverRound*>> kinds;
   for (const FailoverRound& round : rounds) kinds[{round.target, round.signal}].push_back(&round);
   return kinds;
-}
-
-/// Inside single quotes of gnuplot.
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("''") : std::string(1, c);
-  return out + "'";
 }
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -122,7 +117,7 @@ BenchTable failover_table(const std::vector<FailoverRound>& rounds) {
 }
 
 std::string failover_plot(const std::vector<FailoverRound>& rounds, const std::string& svg_file) {
-  std::string program = "set terminal svg size 900,420 background rgb 'white'\nset output " + quoted(svg_file) +
+  std::string program = "set terminal svg size 900,420 background rgb 'white'\nset output " + gnuplot_quoted(svg_file) +
                         "\nset xlabel 'seconds since the signal'\nset ylabel 'committed queries/s, both jobs'\n"
                         "set yrange [0:*]\nset grid\nset key bottom right\n"
                         "set arrow from 0, graph 0 to 0, graph 1 nohead dashtype 2\n";
@@ -146,7 +141,7 @@ std::string failover_plot(const std::vector<FailoverRound>& rounds, const std::s
     }
     program += "EOD\n";
     const std::string title = fmt::format("SIG{} to the {} (mean of {} rounds)", kind.second, kind.first, of_kind.size());
-    plots += fmt::format("{}{} with lines linewidth 2 title {}", plots.empty() ? "plot " : ", ", name, quoted(title));
+    plots += fmt::format("{}{} with lines linewidth 2 title {}", plots.empty() ? "plot " : ", ", name, gnuplot_quoted(title));
   }
   return plots.empty() ? program : program + plots + "\n";
 }

@@ -11,6 +11,10 @@ namespace idunno::cli {
 
 namespace {
 
+std::string done_text(const JobReport& job) {
+  return total_of(job) == 0 ? std::to_string(job.done) : fmt::format("{}/{}", job.done, total_of(job));
+}
+
 void list(App& app) {
   Session* session = app.session();
   if (session == nullptr) return;
@@ -26,7 +30,8 @@ void list(App& app) {
                    {"errors", "ERRORS", true},
                    {"rate_qps", "RATE/s", true},
                    {"eta_s", "ETA", true},
-                   {"submitted_at", "SUBMITTED"}});
+                   {"submitted_at", "SUBMITTED"},
+                   {"reason", "REASON"}});
   for (const JobReport& job : reports->jobs) {
     const Json json = job_detail_json(job);
     listing.add({{json["id"], ""},
@@ -34,11 +39,12 @@ void list(App& app) {
                  {json["model"], fmt::format("{}:{}", job.spec.model, job.spec.model_version)},
                  {json["state"], ""},
                  {json["total"], ""},
-                 {json["done"], fmt::format("{}/{}", job.done, job.spec.queries)},
+                 {json["done"], done_text(job)},
                  {json["errors"], ""},
                  {json["rate_qps"], fmt::format("{:.1f}", from_milli(job.rate_milli_qps))},
                  {json["eta_s"], is_over(job.state) ? "-" : eta_text(eta_seconds(job))},
-                 {json["submitted_at"], ""}});
+                 {json["submitted_at"], ""},
+                 {json["reason"], job.reason.empty() ? " " : job.reason}});
   }
   listing.print(app.globals);
 }
@@ -93,14 +99,17 @@ struct SetOptions {
   std::string job;
   std::string weight;
   std::string rate;
+  std::string nodes;
   std::optional<std::int32_t> priority;
 };
 
 void set(App& app, const SetOptions& options) {
   static constexpr char kDoing[] = "job set";
-  if (options.weight.empty() && options.rate.empty() && !options.priority) {
-    return app.usage("job set: nothing to set; give --weight, --rate or --priority", "see `idunno job set --help`");
+  if (options.weight.empty() && options.rate.empty() && options.nodes.empty() && !options.priority) {
+    return app.usage("job set: nothing to set; give --weight, --rate, --priority or --nodes", "see `idunno job set --help`");
   }
+  auto limits = parse_node_limits(options.nodes);
+  if (!limits) return app.fail(limits.error(), kDoing);
   JobSetRequest request;
   if (!options.weight.empty()) {
     auto weight = parse_weight(options.weight);
@@ -122,8 +131,9 @@ void set(App& app, const SetOptions& options) {
     if (options.weight.empty()) request.weight_milli = before->spec.weight_milli;
     if (options.rate.empty()) request.rate_limit_milli = before->spec.rate_limit_milli;
     request.priority = options.priority.value_or(before->spec.priority);
-    request.nodes_min = before->spec.nodes_min;
-    request.nodes_max = before->spec.nodes_max;
+    if (options.nodes.empty()) limits = NodeLimits{before->spec.nodes_min, before->spec.nodes_max};
+    request.nodes_min = limits->least;
+    request.nodes_max = limits->most;
     auto reply = session.metadata().call_and_wait(request);
     if (!reply) {
       app.fail(reply.error(), fmt::format("{} {}", kDoing, to_string(id)));
@@ -134,6 +144,8 @@ void set(App& app, const SetOptions& options) {
     out["weight"] = from_milli(request.weight_milli);
     out["rate_limit_qps"] = request.rate_limit_milli == 0 ? Json(nullptr) : Json(from_milli(request.rate_limit_milli));
     out["priority"] = request.priority;
+    out["nodes_min"] = request.nodes_min;
+    out["nodes_max"] = request.nodes_max == 0 ? Json(nullptr) : Json(request.nodes_max);
     print_object(app.globals, "idunno.job_set.v1", out);
     return true;
   });
@@ -175,15 +187,19 @@ void add_job_commands(CLI::App& root, App& app) {
   control_command("remove", "forget a finished job and delete its results", JobAction::remove);
 
   auto options = std::make_shared<SetOptions>();
-  CLI::App* set_command = job->add_subcommand("set", "change weight, rate limit or priority while it runs");
+  CLI::App* set_command = job->add_subcommand("set", "change weight, rate limit, priority or node limits while it runs");
   set_command->add_option("job", options->job, "id or name")->required()->type_name("J");
   set_command->add_option("--weight", options->weight, "share of the rate compared with other jobs")->type_name("W");
   set_command->add_option("--rate", options->rate, "at most so many queries a second, 100/s; none = no limit")->type_name("N/s");
   set_command->add_option("--priority", options->priority, "higher goes first")->type_name("P");
+  set_command
+      ->add_option("--nodes", options->nodes, "at least MIN and at most MAX nodes at a time: 2..4, 2.., ..4; any = no limit")
+      ->type_name("MIN..MAX");
   set_command->callback([&app, options] { set(app, *options); });
-  set_command->footer("Example:\n  idunno job set j12 --weight 2 --rate 100/s");
+  set_command->footer("Example:\n  idunno job set j12 --weight 2 --rate 100/s --nodes 2..4");
 
   add_job_results_commands(*job, app);
+  add_explain_command(*job, app);
 }
 
 }  // namespace idunno::cli

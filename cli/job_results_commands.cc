@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "bus/codec.h"
 #include "cli/jobs.h"
+#include "cli/manifest_names.h"
 #include "cli/reports.h"
 #include "cli/result_check.h"
 #include "cli/result_writer.h"
 #include "cli/text.h"
-#include "storage/sdfs/manifest.h"
 
 namespace idunno::cli {
 
@@ -22,6 +21,9 @@ struct ResultsOptions {
   std::string file;
   bool follow = false;
 };
+
+/// Rows of the result that is kept: of a job without end, those of one pass.
+std::uint64_t rows_wanted(const JobReport& report) { return total_of(report) == 0 ? report.spec.queries : total_of(report); }
 
 Status to_stdout(std::string_view bytes) {
   if (std::fwrite(bytes.data(), 1, bytes.size(), stdout) == bytes.size()) return {};
@@ -50,13 +52,13 @@ void results(App& app, const ResultsOptions& options) {
     if (!created) return app.fail(created.error(), kDoing);
     file = std::move(created).value();
   }
-  auto writer = make_result_writer(format, report->spec.queries,
+  auto writer = make_result_writer(format, rows_wanted(*report),
                                    [&](std::string_view bytes) { return file ? file->write(bytes) : to_stdout(bytes); });
   std::unique_ptr<ProgressBar> bar;
-  if (to_file) bar = std::make_unique<ProgressBar>(app.globals, "results", "queries", report->spec.queries);
+  if (to_file) bar = std::make_unique<ProgressBar>(app.globals, "results", "queries", rows_wanted(*report));
   auto totals = read_results(*session, *id, options.follow, [&](const ResultBlock& block) {
     if (auto status = writer->rows(block.rows.view()); !status) return status;
-    if (bar) bar->update(std::min<std::uint64_t>((block.batch + 1) * report->spec.batch, report->spec.queries));
+    if (bar) bar->update(std::min<std::uint64_t>((block.batch + 1) * report->spec.batch, rows_wanted(*report)));
     if (!to_file && options.follow) std::fflush(stdout);
     return Status();
   });
@@ -103,49 +105,16 @@ void errors(App& app, const std::string& name) {
   if (found > 0 || app.globals.format != Format::table) listing.print(app.globals);
 }
 
-/// The names of a job's queries, read one manifest block at a time.
-class ManifestNames {
- public:
-  ManifestNames(Session& session, const JobSpec& spec) : session_(session), spec_(spec) {}
-
-  Status open() {
-    auto file = session_.sdfs().stat(spec_.manifest_path, spec_.manifest_version);
-    if (!file) return annotate(file.error(), "reading the job's list of queries");
-    file_ = std::move(file).value();
-    if (spec_.items_per_chunk == 0) return Error{Errc::damaged, "the job's list of queries has no chunk size"};
-    return {};
-  }
-
-  Result<std::string> name(std::uint64_t query) {
-    const std::uint64_t chunk = query / spec_.items_per_chunk;
-    if (chunk != loaded_) {
-      if (auto status = load(chunk); !status) return status.error();
-    }
-    const std::uint64_t at = query % spec_.items_per_chunk;
-    if (at >= chunk_.items.size()) return Error{Errc::damaged, fmt::format("the job's list of queries has no query {}", query)};
-    return chunk_.items[at].query;
-  }
-
- private:
-  Status load(std::uint64_t chunk) {
-    if (chunk >= file_.blocks.size()) return Error{Errc::damaged, fmt::format("the job's list of queries has no part {}", chunk)};
-    auto out = std::make_shared<std::optional<Result<Payload>>>();
-    session_.blocks().read(file_.blocks[chunk], [out](Result<Payload> bytes) { *out = std::move(bytes); });
-    (void)session_.loop().run_until([&] { return out->has_value(); }, kNever);
-    if (!**out) return annotate((*out)->error(), "reading the job's list of queries");
-    auto decoded = decode<ManifestChunk>((*out)->value().view());
-    if (!decoded) return Error{Errc::damaged, "the job's list of queries: " + decoded.error().detail};
-    chunk_ = std::move(decoded).value();
-    loaded_ = chunk;
-    return {};
-  }
-
-  Session& session_;
-  const JobSpec& spec_;
-  FileVersion file_;
-  ManifestChunk chunk_;
-  std::uint64_t loaded_ = UINT64_MAX;
-};
+/// Done, or a job that would never be done by itself, which was stopped with all done that had come.
+Status check_complete(const JobReport& report) {
+  const bool goes_on = report.spec.follow || report.spec.repeat == 0;
+  const bool complete = report.spec.repeat == 0 ? report.digest != Hash128{} : report.done == total_of(report);
+  if (report.state == JobState::done || (goes_on && report.state == JobState::stopped && complete)) return {};
+  return Error{Errc::conflict,
+               fmt::format("{} is {} with {} queries done{}; only a job that is done can be complete", to_string(report.id),
+                           to_string(report.state), report.done,
+                           total_of(report) == 0 ? "" : fmt::format(" of {}", total_of(report)))};
+}
 
 void verify(App& app, const std::string& name) {
   static constexpr char kDoing[] = "job verify";
@@ -155,16 +124,17 @@ void verify(App& app, const std::string& name) {
   if (!id) return app.fail(id.error(), kDoing);
   auto report = job_report(*session, *id);
   if (!report) return app.fail(report.error(), kDoing);
-  if (report->state != JobState::done) {
-    return app.fail(
-        Error{Errc::conflict, fmt::format("{} is {} with {} of {} queries done; only a job that is done can be complete",
-                                          to_string(*id), to_string(report->state), report->done, report->spec.queries)},
-        kDoing, is_over(report->state) ? "" : fmt::format("`idunno job wait {}` first", to_string(*id)));
+  if (auto complete = check_complete(*report); !complete) {
+    const bool goes_on = report->spec.follow || report->spec.repeat == 0;
+    const std::string next = fmt::format("`idunno job {} {}` first", goes_on ? "stop" : "wait", to_string(*id));
+    return app.fail(complete.error(), kDoing, is_over(report->state) ? "" : next);
   }
-  ManifestNames names(*session, report->spec);
+  ManifestNames names(*session, *report);
   if (auto opened = names.open(); !opened) return app.fail(opened.error(), kDoing);
-  ResultCheck check(report->spec.queries, report->spec.batch, [&](std::uint64_t query) { return names.name(query); });
-  ProgressBar bar(app.globals, "verify", "queries", report->spec.queries);
+  ResultCheck check(rows_wanted(*report), report->spec.batch, [&](std::uint64_t query) { return names.name(query); });
+  if (report->spec.repeat != 1) check.passes_of(report->spec.queries);
+  if (report->spec.follow) check.parts_end([&](std::uint64_t query) { return names.part_end(query); });
+  ProgressBar bar(app.globals, "verify", "queries", rows_wanted(*report));
   std::uint64_t batches = 0;
   auto totals = read_results(*session, *id, false, [&](const ResultBlock& block) {
     ++batches;
@@ -177,7 +147,8 @@ void verify(App& app, const std::string& name) {
     good = Error{Errc::damaged, fmt::format("the rows' digest is {}, the coordinator has {}", idunno::to_string(check.digest()),
                                             idunno::to_string(report->digest))};
   }
-  if (good && check.errors() != report->errors) {
+  // Of a job without end only one pass is here, and all were counted.
+  if (good && report->spec.repeat != 0 && check.errors() != report->errors) {
     good = Error{Errc::damaged, fmt::format("{} rows have errors, the coordinator counted {}", check.errors(), report->errors)};
   }
   if (!good) return app.fail(good.error(), fmt::format("{} {}", kDoing, to_string(*id)));
@@ -185,7 +156,7 @@ void verify(App& app, const std::string& name) {
   Json out = Json::object();
   out["id"] = to_string(*id);
   out["verified"] = true;
-  out["queries"] = report->spec.queries;
+  out["queries"] = rows_wanted(*report);
   out["rows"] = check.rows();
   out["batches"] = batches;
   out["errors"] = check.errors();

@@ -29,7 +29,8 @@ Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId j
     if (!report) return report.error();
     if (!bar)
       bar = std::make_unique<ProgressBar>(globals, fmt::format("{} {}", to_string(job), report->spec.name), "queries",
-                                          report->spec.queries);
+                                          total_of(*report));
+    if (report->spec.follow) bar->set_total(total_of(*report));
     bar->update(report->done);
     if (is_over(report->state)) {
       if (report->state == JobState::done) bar->finish();
@@ -39,7 +40,7 @@ Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId j
     if (now >= deadline) {
       return Error{Errc::timeout,
                    fmt::format("{} is {} with {} of {} queries done after {}; it goes on", to_string(job),
-                               to_string(report->state), report->done, report->spec.queries, format_duration(now - began))};
+                               to_string(report->state), report->done, total_of(*report), format_duration(now - began))};
     }
     (void)session.loop().run_until([] { return false; }, std::min(deadline, now + kLook));
   }
@@ -60,7 +61,7 @@ void wait_and_tell(App& app, Session& session, JobId job, const std::string& doi
              fmt::format("`idunno job show {}` tells more", to_string(job)));
     app.exit_code = kJobFailed;
   } else if (report->state == JobState::stopped) {
-    app.note(fmt::format("{} was stopped with {} of {} queries done{}", to_string(job), report->done, report->spec.queries, why));
+    app.note(fmt::format("{} was stopped with {} of {} queries done{}", to_string(job), report->done, total_of(*report), why));
   } else {
     app.note(fmt::format("{} done: {} queries, {} with errors; digest {}", to_string(job), report->done, report->errors,
                          idunno::to_string(report->digest)));

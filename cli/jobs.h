@@ -22,8 +22,21 @@ struct SubmitOptions {
   std::string id;    ///< "" = a new job each time
   std::int32_t priority = 0;
   std::uint32_t top = 0;
-  std::uint32_t repeat = 1;  ///< times the whole data set: benchmarks need jobs that last
+  std::uint32_t repeat = 1;  ///< times the whole data set; 0 = until it is stopped
+  bool follow = false;       ///< files that come to the folder become queries, until it is stopped
+  bool urgent = false;       ///< ahead of batch work
+  std::string nodes;         ///< "2..4", "2..", "..4", "3"; "" = as the scheduler likes
 };
+struct NodeLimits {
+  std::uint32_t least = 0;  ///< 0 = none of its own
+  std::uint32_t most = 0;   ///< 0 = all
+};
+/// What --nodes takes; "any" is no limit.
+[[nodiscard]] Result<NodeLimits> parse_node_limits(const std::string& text);
+/// What --repeat takes: a number, or "forever" = 0.
+[[nodiscard]] Result<std::uint32_t> parse_repeat(const std::string& text);
+/// "any", "2..4", "2..", "..4"
+[[nodiscard]] std::string node_limits_text(const NodeLimits& limits);
 /// Thousandths of what --weight and --rate take; invalid says what would be right. "none" is no limit: 0.
 [[nodiscard]] Result<std::uint32_t> parse_weight(const std::string& text);
 [[nodiscard]] Result<std::uint32_t> parse_rate_limit(const std::string& text);

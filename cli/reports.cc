@@ -13,11 +13,19 @@ namespace idunno::cli {
 
 double from_milli(std::uint64_t milli) { return static_cast<double>(milli) / 1000.0; }
 
+std::uint64_t total_of(const JobReport& job) {
+  // A node that does not coordinate answers without it.
+  return job.total != 0 ? job.total : job.spec.queries * job.spec.repeat;
+}
+
 double eta_seconds(const JobReport& job) {
-  if (is_over(job.state) || job.done >= job.spec.queries) return 0;
+  const std::uint64_t total = total_of(job);
+  if (is_over(job.state)) return 0;
+  if (total == 0 || job.spec.follow) return -1;
+  if (job.done >= total) return 0;
   const std::uint64_t rate = job.rate_milli_qps != 0 ? job.rate_milli_qps : job.rate_all_milli_qps;
   if (rate == 0 || job.state == JobState::paused) return -1;
-  return static_cast<double>(job.spec.queries - job.done) / from_milli(rate);
+  return static_cast<double>(total - job.done) / from_milli(rate);
 }
 
 ExitCode exit_code_of(const JobReport& job) {
@@ -70,12 +78,12 @@ Json job_json(const JobReport& job) {
   const LatencySummary& latency = job.latency;
   out["id"] = to_string(job.id);
   out["name"] = job.spec.name;
-  out["kind"] = "inference";
+  out["kind"] = to_string(job.spec.kind);
   out["model"] = job.spec.model;
   out["state"] = to_string(job.state);
   out["batch"] = job.spec.batch;
   out["weight"] = from_milli(job.spec.weight_milli);
-  out["total"] = job.spec.queries;
+  out["total"] = total_of(job) == 0 ? Json(nullptr) : Json(total_of(job));
   out["done"] = job.done;
   out["errors"] = job.errors;
   out["rate_qps"] = from_milli(job.rate_milli_qps);
@@ -89,6 +97,16 @@ Json job_json(const JobReport& job) {
   out["nodes"] = node_names(job.nodes);
   const double eta = eta_seconds(job);
   out["eta_s"] = eta < 0 ? Json(nullptr) : Json(rounded(eta, 0.1));
+  const LatencySummary& window = job.window_latency;
+  out["window_done"] = job.window_done;
+  out["window_mean_ms"] = ms_or_null(window, window.mean_us);
+  out["window_sd_ms"] = ms_or_null(window, window.sd_us);
+  out["window_median_ms"] = ms_or_null(window, window.median_us);
+  out["window_p90_ms"] = ms_or_null(window, window.p90_us);
+  out["window_p95_ms"] = ms_or_null(window, window.p95_us);
+  out["window_p99_ms"] = ms_or_null(window, window.p99_us);
+  out["model_loads"] = job.model_loads;
+  out["model_load_s"] = static_cast<double>(job.model_load_us) / 1e6;
   return out;
 }
 
@@ -98,8 +116,11 @@ Json job_detail_json(const JobReport& job) {
   out["first_batch_at"] = time_or_null(job.first_batch_ms);
   out["finished_at"] = time_or_null(job.finished_ms);
   out["result_path"] = job.result_path;
-  out["result_digest"] = job.state == JobState::done ? Json(idunno::to_string(job.digest)) : Json(nullptr);
-  out["batches"] = (job.spec.queries + job.spec.batch - 1) / std::max<std::uint64_t>(job.spec.batch, 1);
+  const bool whole = job.state == JobState::done || (is_over(job.state) && job.digest != Hash128{});
+  out["result_digest"] = whole ? Json(idunno::to_string(job.digest)) : Json(nullptr);
+  // A batch does not cross the end of a pass; how a following job's queries are cut depends on when they came.
+  const std::uint64_t pass = (job.spec.queries + job.spec.batch - 1) / std::max<std::uint64_t>(job.spec.batch, 1);
+  out["batches"] = total_of(job) == 0 || job.spec.follow ? Json(nullptr) : Json(pass * job.spec.repeat);
   out["batches_done"] = job.batches_done;
   out["batches_leased"] = job.leased;
   out["duplicate_commits"] = job.duplicate_commits;
@@ -113,21 +134,12 @@ Json job_detail_json(const JobReport& job) {
   out["item_kind"] = to_string(job.spec.item_kind);
   out["priority"] = job.spec.priority;
   out["rate_limit_qps"] = job.spec.rate_limit_milli == 0 ? Json(nullptr) : Json(from_milli(job.spec.rate_limit_milli));
+  out["nodes_min"] = job.spec.nodes_min;
+  out["nodes_max"] = job.spec.nodes_max == 0 ? Json(nullptr) : Json(job.spec.nodes_max);
+  out["repeat"] = job.spec.repeat == 0 ? Json("forever") : Json(job.spec.repeat);
+  out["follow"] = job.spec.follow;
+  out["urgent"] = job.spec.urgent;
   out["reason"] = job.reason.empty() ? Json(nullptr) : Json(job.reason);
-  return out;
-}
-
-Json fairness_json(const FairnessReport& fairness) {
-  const auto percent = [&](std::uint32_t windows) {
-    return fairness.windows == 0 ? Json(nullptr) : Json(rounded(100.0 * windows / fairness.windows, 0.01));
-  };
-  Json out = Json::object();
-  out["max_min_ratio"] = fairness.max_min_milli == 0 ? Json(nullptr) : Json(from_milli(fairness.max_min_milli));
-  out["in10_pct"] = percent(fairness.in10_windows);
-  out["in20_pct"] = percent(fairness.in20_windows);
-  out["jobs"] = fairness.jobs;
-  out["windows"] = fairness.windows;
-  out["last_max_min_ratio"] = fairness.last_max_min_milli == 0 ? Json(nullptr) : Json(from_milli(fairness.last_max_min_milli));
   return out;
 }
 
@@ -156,6 +168,15 @@ Json node_json(const NodeReport& node, const StatusReply& status) {
   out["capacity_bytes"] = node.capacity_bytes;
   out["rss_bytes"] = node.rss_bytes;
   out["read_only"] = node.read_only;
+  out["cpu_cores"] = from_milli(node.cpu_milli);
+  out["executor_rss_bytes"] = node.executor_rss_bytes;
+  out["models"] = node.models;
+  out["model_loads"] = node.model_loads;
+  out["running_batches"] = Json::array();
+  for (const RunningBatch& batch : node.running_batches) {
+    out["running_batches"].push_back(
+        {{"batch", fmt::format("{}/b{}", to_string(batch.lease.job), batch.lease.batch)}, {"elapsed_ms", batch.elapsed_ms}});
+  }
   return out;
 }
 
@@ -174,6 +195,8 @@ Json status_json(const StatusReply& status) {
   out["voters"] = node_names(status.voters);
   out["learners"] = node_names(status.learners);
   out["phase"] = status.phase;
+  out["phase_number"] = status.phase_number;
+  out["phase_since"] = time_or_null(status.phase_since_ms);
   out["nodes"] = Json::array();
   for (const NodeReport& node : status.nodes) out["nodes"].push_back(node_json(node, status));
   out["under_replicated_blocks"] = status.under_replicated_blocks;
@@ -215,22 +238,6 @@ Json stats_event_json(const StatsNotice& notice, NodeId from) {
   return out;
 }
 
-std::string fairness_text(const FairnessReport& fairness) {
-  if (fairness.max_min_milli == 0 && fairness.last_max_min_milli == 0) return "";
-  std::string out = "fairness: max/min ratio of the rates";
-  if (fairness.max_min_milli != 0) {
-    out += fmt::format(" {:.3f} now ({} jobs)", from_milli(fairness.max_min_milli), fairness.jobs);
-  } else {
-    out += fmt::format(" {:.3f} in the last 10 s in which two or more jobs ran", from_milli(fairness.last_max_min_milli));
-  }
-  if (fairness.windows > 0) {
-    out += fmt::format("; within 10 % in {:.0f} %, within 20 % in {:.0f} % of {} windows of 10 s",
-                       100.0 * fairness.in10_windows / fairness.windows, 100.0 * fairness.in20_windows / fairness.windows,
-                       fairness.windows);
-  }
-  return out;
-}
-
 Listing stats_listing(const JobReportsReply& reports) {
   Listing listing("idunno.stats.v1", "jobs",
                   {{"id", "JOB"},
@@ -252,10 +259,24 @@ Listing stats_listing(const JobReportsReply& reports) {
                    {"p95_ms", "P95", true},
                    {"p99_ms", "P99", true},
                    {"nodes", "NODES"},
-                   {"eta_s", "ETA", true}});
-  for (const JobReport& job : reports.jobs) {
+                   {"eta_s", "ETA", true},
+                   {"window_done", ""},
+                   {"window_mean_ms", ""},
+                   {"window_sd_ms", ""},
+                   {"window_median_ms", ""},
+                   {"window_p90_ms", ""},
+                   {"window_p95_ms", ""},
+                   {"window_p99_ms", ""},
+                   {"model_loads", ""},
+                   {"model_load_s", ""},
+                   {"rate_per_weight_qps", ""},
+                   {"from_mean_pct", ""}});
+  const auto per_job = shares(reports.jobs);
+  for (std::size_t i = 0; i < reports.jobs.size(); ++i) {
+    const JobReport& job = reports.jobs[i];
     const LatencySummary& l = job.latency;
-    const std::map<std::string, std::string> texts{{"done", fmt::format("{}/{}", job.done, job.spec.queries)},
+    const std::map<std::string, std::string> texts{{"done", total_of(job) == 0 ? fmt::format("{}", job.done)
+                                                                                   : fmt::format("{}/{}", job.done, total_of(job))},
                                                    {"weight", fmt::format("{:g}", from_milli(job.spec.weight_milli))},
                                                    {"rate_qps", qps_text(job.rate_milli_qps)},
                                                    {"rate_all_qps", qps_text(job.rate_all_milli_qps)},
@@ -272,6 +293,8 @@ Listing stats_listing(const JobReportsReply& reports) {
       const auto text = texts.find(name);
       row.push_back({value, text == texts.end() ? "" : text->second});
     }
+    row.push_back({per_job[i] ? Json(rounded(per_job[i]->per_weight_qps, 0.001)) : Json(nullptr), ""});
+    row.push_back({per_job[i] ? Json(rounded(per_job[i]->from_mean_pct, 0.01)) : Json(nullptr), ""});
     listing.add(std::move(row));
   }
   listing.extra["fairness"] = fairness_json(reports.fairness);
@@ -297,13 +320,19 @@ Listing nodes_listing(const StatusReply& status, const std::string& schema) {
                    {"free_bytes", "FREE", true},
                    {"capacity_bytes", ""},
                    {"rss_bytes", "RSS", true},
-                   {"read_only", ""}});
+                   {"read_only", ""},
+                   {"cpu_cores", "CPU", true},
+                   {"executor_rss_bytes", "EXEC RSS", true},
+                   {"models", "MODELS"},
+                   {"model_loads", ""},
+                   {"running_batches", ""}});
   for (const NodeReport& node : status.nodes) {
     std::vector<Listing::Cell> row;
     const Json json = node_json(node, status);
     for (const auto& [name, value] : json.items()) {
       std::string text;
-      if (name == "block_bytes" || name == "free_bytes" || name == "rss_bytes") text = format_size(value.get<std::uint64_t>());
+      if (name.ends_with("_bytes")) text = format_size(value.get<std::uint64_t>());
+      if (name == "cpu_cores") text = fmt::format("{:.2f}", value.get<double>());
       if (name == "state" && node.read_only) text = to_string(node.state) + ", full";
       row.push_back({value, text});
     }

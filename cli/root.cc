@@ -130,13 +130,18 @@ void build_tree(CLI::App& root, App& app) {
   });
   add_cluster_commands(root, app);
   add_status_commands(root, app);
+  add_phase_command(root, app);
+  add_query_command(root, app);
   add_fs_commands(root, app);
   add_model_commands(root, app);
   add_submit_command(root, app);
   add_job_commands(root, app);
   add_stats_command(root, app);
   add_watch_command(root, app);
+  add_dash_command(root, app);
+  add_grep_command(root, app);
   add_bench_commands(root, app);
+  add_exp_commands(root, app);
   add_keys_commands(root, app);
   add_completion_command(root, app);
   root.footer(

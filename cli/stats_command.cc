@@ -1,10 +1,13 @@
 #include <fmt/core.h>
 
 #include <cstdlib>
+#include <cstring>
 
+#include "bus/clock.h"
 #include "bus/units.h"
 #include "cli/jobs.h"
 #include "cli/reports.h"
+#include "cli/stats_history.h"
 
 namespace idunno::cli {
 
@@ -14,7 +17,10 @@ struct Options {
   std::vector<std::string> jobs;
   std::string window = "10s";
   std::string assert_fair;
+  std::string since = "24h";
   bool fair = false;
+  bool history = false;
+  bool nodes = false;
 };
 
 /// "10%" or "10": 10.
@@ -27,16 +33,14 @@ Result<double> parse_percent(std::string text) {
   return percent;
 }
 
-/// Now, or, when fewer than two jobs run now, the last time that there were two.
-void assert_fair(App& app, const FairnessReport& fairness, double percent) {
-  const std::uint64_t milli = fairness.max_min_milli != 0 ? fairness.max_min_milli : fairness.last_max_min_milli;
-  const auto not_met = [&](const std::string& why) {
-    app.fail(Error{Errc::internal, why}, "stats --assert-fair");
-    app.exit_code = kAssertion;
-  };
-  if (milli == 0) return not_met("no 10 s window in which two jobs ran throughout, so nothing to compare");
-  if (from_milli(milli) > 1 + percent / 100)
-    return not_met(fmt::format("the max/min ratio is {:.3f}, more than {:.3f}", from_milli(milli), 1 + percent / 100));
+Result<std::vector<JobId>> resolve_jobs(Session& session, const std::vector<std::string>& names) {
+  std::vector<JobId> jobs;
+  for (const std::string& name : names) {
+    auto id = resolve_job(session, name);
+    if (!id) return id.error();
+    jobs.push_back(*id);
+  }
+  return jobs;
 }
 
 void stats(App& app, const Options& options) {
@@ -55,35 +59,75 @@ void stats(App& app, const Options& options) {
   }
   Session* session = app.session();
   if (session == nullptr) return;
-  for (const std::string& name : options.jobs) {
-    auto id = resolve_job(*session, name);
-    if (!id) return app.fail(id.error(), kDoing);
-    request.jobs.push_back(*id);
-  }
+  auto jobs = resolve_jobs(*session, options.jobs);
+  if (!jobs) return app.fail(jobs.error(), kDoing);
+  request.jobs = std::move(*jobs);
   auto reports = session->metadata().call_and_wait(request);
   if (!reports) return app.fail(reports.error(), kDoing);
   if (reports->jobs.size() < request.jobs.size())
     return app.fail(Error{Errc::not_found, "not all of these jobs exist; `idunno job list` shows what is there"}, kDoing);
-  Listing listing = stats_listing(*reports);
-  if (options.fair && listing.footer.empty())
-    listing.footer = "fairness: no 10 s window yet in which two or more jobs ran throughout";
-  listing.print(app.globals);
-  if (percent) assert_fair(app, reports->fairness, *percent);
+  const bool as_bars = options.fair && app.globals.format == Format::table;
+  (as_bars ? fairness_listing(*reports) : stats_listing(*reports)).print(app.globals);
+  if (!percent) return;
+  if (const auto why = unfair(reports->fairness, *percent)) {
+    app.fail(Error{Errc::internal, *why}, "stats --assert-fair");
+    app.exit_code = kAssertion;
+  }
+}
+
+/// Curves of block characters where they can be seen.
+bool unicode_terminal() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value != '\0')
+      return std::strstr(value, "UTF-8") != nullptr || std::strstr(value, "utf8") != nullptr;
+  }
+  return false;
+}
+
+void history(App& app, const Options& options) {
+  static constexpr char kDoing[] = "stats --history";
+  auto since = parse_duration(options.since);
+  if (!since) return app.fail(since.error(), "stats --since");
+  Session* session = app.session();
+  if (session == nullptr) return;
+  // Also of jobs that were removed meanwhile: then the id as it is.
+  std::vector<std::string> jobs;
+  for (const std::string& name : options.jobs) {
+    auto id = resolve_job(*session, name);
+    jobs.push_back(id ? to_string(*id) : name);
+  }
+  const WallMs now = wall_now_ms();
+  const auto back = static_cast<WallMs>(std::chrono::duration_cast<std::chrono::milliseconds>(*since).count());
+  auto samples = read_history(session->sdfs(), now > back ? now - back : 0);
+  if (!samples) return app.fail(samples.error(), kDoing);
+  if (app.globals.format == Format::table) {
+    history_summary(*samples, jobs, options.nodes, unicode_terminal()).print(app.globals);
+  } else {
+    history_rows(*samples, jobs, options.nodes).print(app.globals);
+  }
 }
 
 }  // namespace
 
 void add_stats_command(CLI::App& root, App& app) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = root.add_subcommand("stats", "progress, rates, processing times and fairness of jobs");
-  command->add_option("job", options->jobs, "ids or names (default: all)")->type_name("J...");
+  CLI::App* command = root.add_subcommand("stats", "progress, rates, processing times and fairness of jobs, now and in the past");
+  command->add_option("job,--job", options->jobs, "ids or names (default: all)")->type_name("J...");
   command->add_option("--window", options->window, "over which the present rate is measured, 1s to 60s (default 10s)")
       ->type_name("TIME");
-  command->add_flag("--fair", options->fair, "say it also when there is nothing to compare yet");
+  command->add_flag("--fair", options->fair, "rate by weight of each job, how far it is from the mean, and the worst window");
   command->add_option("--assert-fair", options->assert_fair, "exit code 11 when the max/min ratio of the rates is over 1 + this")
       ->type_name("PCT");
-  command->callback([&app, options] { stats(app, *options); });
-  command->footer("Example:\n  idunno stats\n  idunno stats --assert-fair 10%");
+  auto* past = command->add_flag("--history", options->history, "what was: a sample every 10 s in which a job ran, kept in SDFS");
+  command->add_option("--since", options->since, "how far back the history is read (default 24h)")
+      ->type_name("TIME")
+      ->needs(past);
+  command->add_flag("--nodes", options->nodes, "the history of nodes instead of jobs")->needs(past);
+  command->callback([&app, options] { options->history ? history(app, *options) : stats(app, *options); });
+  command->footer(
+      "Example:\n  idunno stats\n  idunno stats --fair\n  idunno stats --assert-fair 10%\n"
+      "  idunno stats --history --since 1h -o csv > rates.csv");
 }
 
 }  // namespace idunno::cli

@@ -43,7 +43,8 @@ std::string status_text(const StatusReply& status) {
   line("standby", standby_text(status));
   line("voters", names_of(status.voters) + (status.learners.empty() ? "" : "; spare: " + names_of(status.learners)));
   line("epoch", fmt::format("{}, log index {}", status.epoch.value, status.log_index));
-  line("phase", status.phase);
+  line("phase", fmt::format("{}, number {}", status.phase, status.phase_number) +
+                    (status.phase_since_ms == 0 ? "" : ", since " + rfc3339(status.phase_since_ms)));
   line("jobs", fmt::format("{} running", status.jobs_running));
   line("sdfs", fmt::format("{} files, {} blocks, {}; {} under-replicated", status.files, status.blocks,
                            format_size(status.logical_bytes), status.under_replicated_blocks));

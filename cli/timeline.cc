@@ -33,7 +33,8 @@ NodeId node_first(const std::string& text) { return text.empty() || text.front()
 
 void Timeline::watch_job(const JobReport& job) {
   Job& watched = jobs_[job.id];
-  watched.queries = job.spec.queries;
+  const bool endless = job.spec.repeat == 0 || job.spec.follow;
+  watched.queries = endless ? UINT64_MAX : job.spec.queries * job.spec.repeat;
   watched.batch = std::max(1U, job.spec.batch);
 }
 

@@ -76,6 +76,7 @@ void ControlPlane::Impl::obey(CoordinatorOutput&& done) {
   }
   std::move(done.pushes.begin(), done.pushes.end(), std::back_inserter(out_.pushes));
   std::move(done.events.begin(), done.events.end(), std::back_inserter(out_.events));
+  std::move(done.follow.begin(), done.follow.end(), std::back_inserter(out_.follow));
 }
 
 // ---- turns ------------------------------------------------------------------------------------------------------------
@@ -207,6 +208,19 @@ void ControlPlane::push_failed(NodeId node, Time now) {
   impl_->obey(std::move(done));
 }
 
+Status ControlPlane::may_extend(JobId job, Epoch epoch, std::uint64_t after) const {
+  if (!impl_->in_office()) return Error{Errc::not_leader, "this node does not coordinate"};
+  return impl_->coordinator_->may_extend(job, epoch, after);
+}
+
+Status ControlPlane::extend(const FollowSegment& segment, Time now) {
+  if (!impl_->in_office()) return Error{Errc::not_leader, "this node does not coordinate"};
+  CoordinatorOutput done;
+  const Status proposed = impl_->coordinator_->extend(segment, now, done);
+  impl_->obey(std::move(done));
+  return proposed;
+}
+
 void ControlPlane::tick(Time now, WallMs wall) {
   Impl& impl = *impl_;
   impl.set_wall(now, wall);
@@ -255,6 +269,18 @@ std::vector<NodeReport> ControlPlane::node_reports(Time now) const {
   if (!impl_->in_office()) return {};
   return impl_->coordinator_->node_reports(now);
 }
+
+std::optional<BatchLivesReply> ControlPlane::batch_lives(JobId job, std::int64_t batch, Time now) const {
+  if (!impl_->in_office()) return std::nullopt;
+  return impl_->coordinator_->batch_lives(job, batch, now);
+}
+
+std::optional<StatusReply> ControlPlane::status() const {
+  if (!impl_->in_office()) return std::nullopt;
+  return impl_->coordinator_->status();
+}
+
+RaftStatus ControlPlane::raft_status() const { return impl_->log_->status(); }
 
 void ControlPlane::check_invariants() const { impl_->check_invariants(); }
 

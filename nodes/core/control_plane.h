@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,7 @@ struct ControlOutput {
   std::vector<Reply> replies;
   std::vector<std::pair<NodeId, Answer>> pushes;       ///< to a node's session, under epoch()
   std::vector<Event> events;                           ///< `at_ms` and `node` are set by the shell
+  std::vector<FollowNotice> follow;                    ///< of following jobs, under epoch()
 };
 
 class ControlPlane {
@@ -65,6 +67,9 @@ class ControlPlane {
   void connection_lost(NodeId node, Time now);
   /// A push could not be delivered: the node's session is over until its next hello.
   void push_failed(NodeId node, Time now);
+  /// As the coordinator (nodes/jobs/coordinator.h); not_leader while this node does not serve.
+  [[nodiscard]] Status may_extend(JobId job, Epoch epoch, std::uint64_t after) const;
+  [[nodiscard]] Status extend(const FollowSegment& segment, Time now);
   void tick(Time now, WallMs wall);
   [[nodiscard]] Time wake_at() const;
 
@@ -78,6 +83,11 @@ class ControlPlane {
   /// What StatsNotice carries; empty while this node does not serve.
   [[nodiscard]] JobReportsReply reports(std::uint32_t window_s, Time now) const;
   [[nodiscard]] std::vector<NodeReport> node_reports(Time now) const;
+  /// As BatchLivesRequest wants it; none while this node does not serve.
+  [[nodiscard]] std::optional<BatchLivesReply> batch_lives(JobId job, std::int64_t batch, Time now) const;
+  /// As `status` answers it, without a barrier; none while this node does not serve.
+  [[nodiscard]] std::optional<StatusReply> status() const;
+  [[nodiscard]] RaftStatus raft_status() const;
   /// For the simulator's checkers and tests.
   void check_invariants() const;
 

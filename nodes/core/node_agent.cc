@@ -8,14 +8,17 @@
 namespace idunno {
 namespace {
 
+constexpr Duration kPipeline = std::chrono::milliseconds(5);
 constexpr Duration kQueueCheckInterval = std::chrono::seconds(10);
+constexpr Duration kNoticedBatchMin = std::chrono::milliseconds(20);
+constexpr Duration kNoticeInterval = std::chrono::milliseconds(100);  ///< early heartbeats do not come more often
 
 }  // namespace
 
 NodeAgent::Impl::Impl(AgentConfig config_given, std::vector<OutboxRecord> outbox, Random random_given, Time now, WallMs wall)
     : config_(std::move(config_given)),
       random_(random_given),
-      queue_(config_.slots, config_.input_bytes_max),
+      queue_(config_.slots, config_.input_bytes_max, kPipeline, config_.reload_lag),
       now_(now),
       queue_check_at_(now + kQueueCheckInterval),
       order_(config_.log_nodes.begin(), config_.log_nodes.end()),
@@ -45,6 +48,13 @@ void NodeAgent::Impl::tell(std::string type, JobId job, std::int64_t batch, std:
   out_.events.push_back(std::move(event));
 }
 
+/// What a worker begins is news for all others (JobOrder): the heartbeat comes early, unless batches are so short that their starts
+/// do not matter one by one.
+void NodeAgent::Impl::notice_start() {
+  if (queue_.mean_batch_us() < static_cast<std::uint64_t>(kNoticedBatchMin.count())) return;
+  heartbeat_at_ = std::min(heartbeat_at_, std::max(now_, beat_at_ + kNoticeInterval));
+}
+
 void NodeAgent::Impl::flush() {
   if (!in_session_) {
     if (hello_call_ == 0 && now_ >= hello_at_) say_hello();
@@ -53,6 +63,7 @@ void NodeAgent::Impl::flush() {
   if (now_ >= heartbeat_at_) {
     out_.wants_usage = true;
     heartbeat_at_ = now_ + config_.heartbeat_interval;
+    beat_at_ = now_;
   }
   if (now_ >= work_retry_at_) {
     send_commits();
@@ -146,6 +157,10 @@ void NodeAgent::pushed(NodeId from, Epoch epoch, const LeaseDrop& drop, Time now
   impl_->note_time(now);
   if (impl_->accepts_push(from, epoch)) impl_->dropped(drop);
 }
+void NodeAgent::pushed(NodeId from, Epoch epoch, const JobOrder& order, Time now) {
+  impl_->note_time(now);
+  if (impl_->accepts_push(from, epoch)) impl_->queue_.ordered(order, now);
+}
 void NodeAgent::pushed(NodeId from, Epoch epoch, const ReplicaTask& task, Time now) {
   impl_->note_time(now);
   if (impl_->accepts_push(from, epoch)) impl_->task_pushed(epoch, task);
@@ -182,12 +197,14 @@ void NodeAgent::input_ready(const LeaseKey& lease, std::uint64_t bytes, Time now
   impl_->note_time(now);
   // What is here now is not what was to be discarded before it came.
   std::erase(impl_->out_.work.discard, lease);
+  impl_->note(BatchEvent::fetched, lease, now);
   WorkerOutput work;
   impl_->queue_.input_ready(lease, bytes, now, work);
   impl_->take(std::move(work));
 }
 void NodeAgent::input_failed(const LeaseKey& lease, const std::string& why, Time now) {
   impl_->note_time(now);
+  impl_->note(BatchEvent::failed, lease, now, "its input could not be read: " + why);
   WorkerOutput work;
   impl_->queue_.input_failed(lease, why, work);
   impl_->take(std::move(work));
@@ -196,13 +213,18 @@ void NodeAgent::input_failed(const LeaseKey& lease, const std::string& why, Time
 void NodeAgent::started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall) {
   impl_->note_time(at);
   impl_->queue_.started(slot, lease, at, wall);
+  impl_->notice_start();
+  impl_->note(BatchEvent::started, lease, at);
   impl_->tell("batch_started", lease.job, lease.batch, "slot " + std::to_string(slot));
 }
 
-bool NodeAgent::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now) {
+bool NodeAgent::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
+                         std::uint64_t load_us) {
   impl_->note_time(now);
+  impl_->note(BatchEvent::inferred, lease, now,
+              load_us == 0 ? std::string() : "its model was loaded first: " + std::to_string(load_us / 1000) + " ms", infer_us);
   WorkerOutput work;
-  const bool wanted = impl_->queue_.finished(slot, lease, errors, infer_us, now, work);
+  const bool wanted = impl_->queue_.finished(slot, lease, errors, infer_us, now, work, load_us);
   impl_->take(std::move(work));
   return wanted;
 }
@@ -210,6 +232,7 @@ bool NodeAgent::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_
 void NodeAgent::failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now) {
   impl_->note_time(now);
   impl_->tell("batch_failed", lease.job, lease.batch, detail);
+  impl_->note(BatchEvent::failed, lease, now, detail);
   WorkerOutput work;
   impl_->queue_.failed(slot, lease, why, detail, now, work);
   impl_->take(std::move(work));
@@ -218,12 +241,14 @@ void NodeAgent::failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure w
 void NodeAgent::stored(const LeaseKey& lease, const BlockRef& block, Time now, WallMs wall) {
   impl_->note_time(now);
   impl_->wall_ = wall;
+  impl_->note(BatchEvent::stored, lease, now);
   WorkerOutput work;
   impl_->queue_.stored(lease, block, impl_->config_.self, now, work);
   impl_->take(std::move(work));
 }
 void NodeAgent::store_failed(const LeaseKey& lease, const std::string& why, Time now) {
   impl_->note_time(now);
+  impl_->note(BatchEvent::failed, lease, now, "its result could not be stored: " + why);
   WorkerOutput work;
   impl_->queue_.store_failed(lease, why, work);
   impl_->take(std::move(work));
@@ -252,5 +277,6 @@ NodeId NodeAgent::coordinator() const { return impl_->in_session_ ? impl_->coord
 bool NodeAgent::in_session() const { return impl_->in_session_; }
 Epoch NodeAgent::epoch() const { return impl_->epoch_; }
 const WorkerQueue& NodeAgent::queue() const { return impl_->queue_; }
+const BatchLives& NodeAgent::lives() const { return impl_->lives_; }
 
 }  // namespace idunno

@@ -25,6 +25,7 @@
 
 #include "bus/base/random.h"
 #include "bus/codec.h"
+#include "nodes/jobs/batch_lives.h"
 #include "nodes/jobs/worker_queue.h"
 #include "storage/outbox_store.h"
 
@@ -54,6 +55,7 @@ struct AgentConfig {
   Duration heartbeat_interval = std::chrono::milliseconds(500);
   Duration heartbeat_timeout = std::chrono::milliseconds(3000);
   std::uint64_t input_bytes_max = 64ULL << 20U;
+  Duration reload_lag = std::chrono::milliseconds(300);  ///< of WorkerQueue
 };
 
 /// What the node knows of itself for a heartbeat; asked for by AgentOutput::wants_usage.
@@ -64,6 +66,10 @@ struct NodeUsage {
   std::uint64_t block_bytes = 0;
   std::uint64_t rss_bytes = 0;
   bool read_only = false;
+  std::uint32_t cpu_milli = 0;
+  std::uint64_t executor_rss_bytes = 0;
+  std::vector<std::string> models;  ///< at most kModelsLoadedShownMax go into a heartbeat
+  std::uint64_t model_loads = 0;
 };
 
 struct AgentOutput {
@@ -97,6 +103,7 @@ class NodeAgent {
   void answered(std::uint64_t call, const Result<Envelope>& answer, Time now, WallMs wall);
   void pushed(NodeId from, Epoch epoch, const LeaseGrant& grant, Time now);
   void pushed(NodeId from, Epoch epoch, const LeaseDrop& drop, Time now);
+  void pushed(NodeId from, Epoch epoch, const JobOrder& order, Time now);
   void pushed(NodeId from, Epoch epoch, const ReplicaTask& task, Time now);
   /// This node's own log says who leads (0 = nobody known).
   void leader_hint(NodeId leader, Epoch epoch, Time now);
@@ -113,7 +120,8 @@ class NodeAgent {
   void input_failed(const LeaseKey& lease, const std::string& why, Time now);
   void started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall);
   /// True: the rows are wanted and are to be stored.
-  [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now);
+  [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
+                              std::uint64_t load_us = 0);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now);
   void stored(const LeaseKey& lease, const BlockRef& block, Time now, WallMs wall);
   void store_failed(const LeaseKey& lease, const std::string& why, Time now);
@@ -126,6 +134,7 @@ class NodeAgent {
   [[nodiscard]] bool in_session() const;
   [[nodiscard]] Epoch epoch() const;  ///< the highest seen
   [[nodiscard]] const WorkerQueue& queue() const;
+  [[nodiscard]] const BatchLives& lives() const;  ///< what became of its leases lately
 
  private:
   struct Impl;

@@ -77,6 +77,7 @@ struct NodeAgent::Impl {
   Impl(AgentConfig config_given, std::vector<OutboxRecord> outbox, Random random_given, Time now, WallMs wall);
 
   void note_time(Time now) { now_ = std::max(now_, now); }
+  void notice_start();
   void flush();  ///< makes the calls that are due
   [[nodiscard]] Time wake_at() const;
   void tell(std::string type, JobId job, std::int64_t batch, std::string text);
@@ -110,6 +111,7 @@ struct NodeAgent::Impl {
   bool ends_session_by_leader(NodeId to, const Outcome& outcome, std::string_view what);
 
   // work
+  void note(BatchEvent what, const LeaseKey& lease, Time at, std::string text = {}, std::uint64_t took_us = 0);
   void granted(const LeaseGrant& grant);
   void dropped(const LeaseDrop& drop);
   void take(WorkerOutput&& work);
@@ -168,6 +170,7 @@ struct NodeAgent::Impl {
   Duration pause_{};
   std::string refusal_;  ///< the last one told as an event
   Time heartbeat_at_{};
+  Time beat_at_{};  ///< of the last heartbeat
 
   // work
   std::uint64_t client_ = 0;  ///< of the request ids of commits
@@ -180,6 +183,7 @@ struct NodeAgent::Impl {
   std::map<LeaseKey, BatchCommit> outbox_remove_;
   Time work_retry_at_{};  ///< nothing of this kind is sent before
   WallMs wall_ = 0;       ///< the latest that was told
+  BatchLives lives_;
   std::uint32_t replication_ = 0;
 
   // store

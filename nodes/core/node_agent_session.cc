@@ -213,6 +213,11 @@ void NodeAgent::Impl::send_heartbeat(const NodeUsage& usage) {
   beat.block_bytes = usage.block_bytes;
   beat.rss_bytes = usage.rss_bytes;
   beat.read_only = usage.read_only;
+  beat.cpu_milli = usage.cpu_milli;
+  beat.executor_rss_bytes = usage.executor_rss_bytes;
+  beat.models = usage.models;
+  if (beat.models.size() > kModelsLoadedShownMax) beat.models.resize(kModelsLoadedShownMax);
+  beat.model_loads = usage.model_loads;
   beat.mean_batch_us = queue_.mean_batch_us();
   beat.running_batches = queue_.running_batches(now_);
   call(coordinator_, beat, config_.heartbeat_timeout, HeartbeatCall{});

@@ -25,7 +25,23 @@ std::size_t bytes_of(const BatchCommit& commit) { return kCommitBytesMax + kPlac
 
 // -- leases -----------------------------------------------------------------------------------------------------------
 
+void NodeAgent::Impl::note(BatchEvent what, const LeaseKey& lease, Time at, std::string text, std::uint64_t took_us) {
+  BatchNote note;
+  note.at = at;
+  note.job = lease.job;
+  note.batch = lease.batch;
+  note.attempt = lease.attempt;
+  note.what = what;
+  note.node = config_.self;
+  note.took_us = took_us;
+  note.text = std::move(text);
+  lives_.note(std::move(note));
+}
+
 void NodeAgent::Impl::granted(const LeaseGrant& grant) {
+  for (const Lease& lease : grant.leases) {
+    if (!queue_.holds(key_of(lease))) note(BatchEvent::received, key_of(lease), now_);
+  }
   for (const JobDescription& description : grant.descriptions) {
     std::erase(out_.work.forget_jobs, description.job);
     out_.describe.push_back(description);

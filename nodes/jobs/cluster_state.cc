@@ -35,7 +35,8 @@ bool is_remembered(CommandKind kind) {
   return false;
 }
 
-/// Whether `path` is `top` or lies below it.
+}  // namespace
+
 bool is_at_or_below(const std::string& path, std::string_view top) {
   while (top.size() > 1 && top.back() == '/') top.remove_suffix(1);
   if (top == "/") return true;
@@ -43,15 +44,7 @@ bool is_at_or_below(const std::string& path, std::string_view top) {
   return path.size() == top.size() || path[top.size()] == '/';
 }
 
-}  // namespace
-
 ClusterState::ClusterState(std::uint32_t versions_max) : files_(versions_max) {}
-
-std::uint32_t Job::queries_of(BatchIndex batch) const {
-  const std::uint64_t first = std::uint64_t{batch} * spec.batch;
-  if (first >= spec.queries) return 0;
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.batch, spec.queries - first));
-}
 
 // -- applying ---------------------------------------------------------------------------------------------------------
 
@@ -179,6 +172,10 @@ void ClusterState::on(const SetPhase& command, WallMs stamp, Applied& out) {
 // -- files ------------------------------------------------------------------------------------------------------------
 
 void ClusterState::on(const CommitFiles& command, WallMs stamp, Applied& out) {
+  if (const Status segments = check_segments(command.files); !segments) {
+    out.answer = make_error(segments.error().code, segments.error().detail);
+    return;
+  }
   Result<std::vector<std::uint32_t>> versions = files_.commit(command.files, stamp, pinned_paths(), out.freed);
   if (!versions) {
     out.answer = make_error(versions.error().code, versions.error().detail);
@@ -239,6 +236,7 @@ std::set<std::string> ClusterState::pinned_paths() const {
     if (!job.active()) continue;
     if (!job.spec.data_path.empty()) pinned.insert(job.spec.data_path);
     if (!job.spec.manifest_path.empty()) pinned.insert(job.spec.manifest_path);
+    if (job.spec.follow) pinned.insert(segments_folder_of(id));
   }
   for (const auto& [name, versions] : models_) {
     for (const ModelVersion& version : versions) {
@@ -254,8 +252,10 @@ Status ClusterState::check_remove(const std::vector<std::string>& paths, bool /*
     if (!job.active()) continue;
     const ModelVersion* used = model(job.spec.model, job.spec.model_version);
     const std::string no_path;
+    const std::string segments = job.spec.follow ? segments_folder_of(id) : no_path;
     const std::pair<const char*, const std::string*> needed[] = {{"data", &job.spec.data_path},
                                                                  {"manifest", &job.spec.manifest_path},
+                                                                 {"lists of queries", &segments},
                                                                  {"result", &job.result_path},
                                                                  {"model file", used != nullptr ? &used->onnx_path : &no_path},
                                                                  {"labels", used != nullptr ? &used->labels_path : &no_path}};

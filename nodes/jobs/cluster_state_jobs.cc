@@ -1,11 +1,9 @@
-// Jobs: submitting, steering, and the commits of their batches.
+// Jobs: submitting and steering.
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <functional>
 
 #include "bus/base/assert.h"
-#include "bus/hash.h"
 #include "bus/names.h"
 #include "nodes/jobs/cluster_state.h"
 
@@ -33,12 +31,20 @@ const char* verb_of(JobAction action) {
 std::string folder_of(JobId id) { return "/jobs/" + to_string(id); }
 std::string result_path_of(JobId id) { return folder_of(id) + "/result.jsonl"; }
 
-std::uint64_t batches_of(const JobSpec& spec) { return spec.queries / spec.batch + (spec.queries % spec.batch != 0 ? 1 : 0); }
-
 Status check_weight(std::uint32_t weight_milli) {
   if (weight_milli >= 1 && weight_milli <= kWeightMilliMax) return {};
   return Error{Errc::invalid, fmt::format("weight {}.{:03}: 0.001 to {} are possible", weight_milli / 1000, weight_milli % 1000,
                                           kWeightMilliMax / 1000)};
+}
+
+Status check_node_limits(std::uint32_t least, std::uint32_t most) {
+  if (most == 0 || least <= most) return {};
+  return Error{Errc::invalid, fmt::format("at least {} and at most {} nodes: the first must not be the larger one", least, most)};
+}
+
+std::string repeat_text(std::uint32_t repeat) {
+  if (repeat == 1) return "";
+  return repeat == 0 ? ", repeated without end," : fmt::format(", {} times,", repeat);
 }
 
 /// What can be judged by looking at the spec alone.
@@ -48,16 +54,25 @@ Status check_numbers(const JobSpec& spec) {
   if (std::any_of(spec.name.begin(), spec.name.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; })) {
     return Error{Errc::invalid, "its name has control characters"};
   }
-  if (spec.queries == 0)
+  if (spec.kind != JobKind::inference) return Error{Errc::invalid, "jobs of training are not possible with this version"};
+  if (spec.queries == 0 && !spec.follow)
     return Error{Errc::invalid, fmt::format("{} has no queries", spec.data_path.empty() ? "the job" : spec.data_path)};
   if (spec.batch == 0 || spec.batch > kBatchQueriesMax) {
     return Error{Errc::invalid, fmt::format("batch size {}: 1 to {} are possible", spec.batch, kBatchQueriesMax)};
   }
-  if (batches_of(spec) > kBatchesMax) {
-    return Error{Errc::too_large, fmt::format("{} queries in batches of {} are {} batches, {} are possible; use a larger batch",
-                                              spec.queries, spec.batch, batches_of(spec), kBatchesMax)};
+  if (spec.follow && (spec.repeat != 1 || spec.item_kind != ItemKind::image || spec.data_path.empty())) {
+    return Error{Errc::invalid, "a job can follow a folder of images, and then it cannot be repeated"};
+  }
+  if (spec.urgent && (spec.follow || spec.repeat != 1 || spec.queries > kUrgentQueriesMax)) {
+    return Error{Errc::invalid, fmt::format("an urgent job goes ahead of all others: it has at most {} queries, once",
+                                            kUrgentQueriesMax)};
+  }
+  if (const std::uint64_t batches = kept_batches(shape_of(spec, {}), {}); batches > kBatchesMax) {
+    return Error{Errc::too_large, fmt::format("{} queries in batches of {}{} are {} batches, {} are possible; use a larger batch",
+                                              spec.queries, spec.batch, repeat_text(spec.repeat), batches, kBatchesMax)};
   }
   if (Status weight = check_weight(spec.weight_milli); !weight) return weight;
+  if (Status nodes = check_node_limits(spec.nodes_min, spec.nodes_max); !nodes) return nodes;
   if (spec.top > kTopMax)
     return Error{Errc::invalid, fmt::format("{} labels in a row: at most {} are possible", spec.top, kTopMax)};
   if (spec.item_kind == ItemKind::pixels) {
@@ -69,31 +84,10 @@ Status check_numbers(const JobSpec& spec) {
   return {};
 }
 
-bool block_is_whole(const BlockRef& block) {
-  return block.id != BlockId{} && block.hash != Hash128{} && block.length >= 1 && block.length <= kResultBlockBytesMax &&
-         !block.replicas.empty() && block.replicas.size() <= kReplicasMax;
-}
-
-/// Ascending places in the batch, each with its error row.
-bool quarantine_is_right(const BatchCommit& commit) {
-  const auto& places = commit.quarantined;
-  return places.size() <= commit.errors &&
-         std::adjacent_find(places.begin(), places.end(), std::greater_equal<>()) == places.end() &&
-         (places.empty() || places.back() < commit.queries);
-}
-
-Hash128 digest_of(const std::vector<Hash128>& digests) {
-  Bytes text;
-  text.reserve(digests.size() * 16);
-  for (const Hash128& digest : digests) {
-    for (const std::uint64_t half : {digest.hi, digest.lo}) {
-      for (unsigned shift = 64; shift > 0; shift -= 8) text.push_back(static_cast<char>((half >> (shift - 8)) & 0xFFU));
-    }
-  }
-  return hash128(text);
-}
-
 }  // namespace
+
+std::string segments_folder_of(JobId job) { return folder_of(job) + "/segments"; }
+std::string segment_path_of(JobId job, std::uint64_t number) { return fmt::format("{}/{:08}", segments_folder_of(job), number); }
 
 // -- submitting -------------------------------------------------------------------------------------------------------
 
@@ -115,7 +109,7 @@ Status ClusterState::check_submit(const JobSpec& spec) const {
     return annotate(labels.error(), "submit: model " + spec.model);
   }
   // Only queries without bytes need no list of what they consist of.
-  const bool needs_items = spec.item_kind != ItemKind::nothing;
+  const bool needs_items = spec.item_kind != ItemKind::nothing && spec.queries > 0;
   if (needs_items && spec.manifest_path.empty()) return Error{Errc::invalid, "submit: no manifest (list of queries) was given"};
   if (!spec.manifest_path.empty()) {
     if (Status manifest = check_model_file("the manifest", spec.manifest_path, spec.manifest_version); !manifest)
@@ -125,6 +119,9 @@ Status ClusterState::check_submit(const JobSpec& spec) const {
       return Error{Errc::invalid, fmt::format("submit: the manifest {} has {} chunks of {} items, too few for {} queries",
                                               spec.manifest_path, chunks, spec.items_per_chunk, spec.queries)};
     }
+  }
+  if (spec.follow && files_.find(spec.data_path) != nullptr) {
+    return Error{Errc::invalid, fmt::format("submit: {} is a file; only a folder can be followed", spec.data_path)};
   }
   if (needs_items && !spec.data_path.empty() && files_.find(spec.data_path) == nullptr && !files_.is_folder(spec.data_path)) {
     return Error{Errc::not_found, fmt::format("submit: {} is not in SDFS (any more); put the data there first", spec.data_path)};
@@ -157,9 +154,9 @@ void ClusterState::on(const SubmitJob& command, WallMs stamp, Applied& out) {
   if (job.spec.name.empty()) job.spec.name = fmt::format("{}-{}", job.spec.model, job.id.value);
   job.result_path = result_path_of(job.id);
   job.submitted_ms = stamp;
-  job.batches = batches_of(job.spec);
-  job.digests.resize(job.batches);
-  if (const Status created = files_.create_open(job.result_path, job.batches, stamp); !created) {
+  job.batches = batches_of(job.shape(), {});
+  job.digests.resize(kept_batches(job.shape(), {}));
+  if (const Status created = files_.create_open(job.result_path, job.digests.size(), stamp); !created) {
     out.answer =
         make_error(created.error().code, annotate(created.error(), "submit: make the result file " + job.result_path).detail);
     return;
@@ -187,7 +184,7 @@ void ClusterState::on(const ControlJob& command, WallMs stamp, Applied& out) {
   switch (command.action) {
     case JobAction::stop:
       if (!job.active()) return refuse("only a job that has not ended can be stopped");
-      end_job(job, JobState::stopped, "stopped by a user", stamp);
+      end_job(job, JobState::stopped, "stopped by a user", stamp, out);
       break;
     case JobAction::pause:
       if (!job.active()) return refuse("only a job that has not ended can be paused");
@@ -226,6 +223,10 @@ void ClusterState::on(const SetJob& command, WallMs /*stamp*/, Applied& out) {
     out.answer = make_error(weight.error().code, annotate(weight.error(), "set job " + to_string(job.id)).detail);
     return;
   }
+  if (const Status nodes = check_node_limits(command.nodes_min, command.nodes_max); !nodes) {
+    out.answer = make_error(nodes.error().code, annotate(nodes.error(), "set job " + to_string(job.id)).detail);
+    return;
+  }
   job.spec.weight_milli = command.weight_milli;
   job.spec.rate_limit_milli = command.rate_limit_milli;
   job.spec.priority = command.priority;
@@ -240,26 +241,8 @@ void ClusterState::on(const FailJob& command, WallMs stamp, Applied& out) {
   out.answer = make_answer(JobSetReply{});
   // The job may have ended between the proposal and now: then there is nothing left to fail.
   if (found == jobs_.end() || !found->second.active()) return;
-  end_job(found->second, JobState::failed, command.reason.substr(0, kReasonBytesMax), stamp);
+  end_job(found->second, JobState::failed, command.reason.substr(0, kReasonBytesMax), stamp, out);
   out.changed.push_back(command.job);
-}
-
-void ClusterState::on(const ExtendJob& command, WallMs /*stamp*/, Applied& out) {
-  const auto found = jobs_.find(command.job);
-  if (found == jobs_.end() || !found->second.active() || !found->second.spec.follow) {
-    out.answer = make_error(Errc::conflict, fmt::format("extend job {}: it follows no folder", to_string(command.job)));
-    return;
-  }
-  out.answer = make_error(Errc::conflict, fmt::format("extend job {}: the segment does not go on where it ends",
-                                                      to_string(command.job)));
-}
-
-/// The rows that are there stay readable: the result becomes an ordinary file of the committed blocks in order.
-void ClusterState::end_job(Job& job, JobState state, std::string reason, WallMs stamp) {
-  job.state = state;
-  job.reason = std::move(reason);
-  job.finished_ms = stamp;
-  files_.close_open(job.result_path, stamp);
 }
 
 void ClusterState::remove_job(Job& job, Applied& out) {
@@ -270,75 +253,18 @@ void ClusterState::remove_job(Job& job, Applied& out) {
     return other.first != id && other.second.spec.manifest_path == manifest;
   });
   if (!manifest.empty() && !shared) paths.push_back(manifest);
+  const std::string segments = segments_folder_of(id);
   for (const std::string& path : paths) {
     // A user may have removed them already, and a new job may read what is there now.
     if (files_.find(path) == nullptr || !check_remove({path}, false)) continue;
     if (files_.remove({path}, false, out.freed).ok()) out.namespace_changed = true;
   }
+  if (job.spec.follow && files_.is_folder(segments) && check_remove({segments}, true) &&
+      files_.remove({segments}, true, out.freed).ok()) {
+    out.namespace_changed = true;
+  }
   jobs_.erase(id);
   out.removed.push_back(id);
-}
-
-// -- commits ----------------------------------------------------------------------------------------------------------
-
-void ClusterState::on(const CommitBatchResults& command, WallMs stamp, Applied& out) {
-  CommitBatchesReply reply;
-  reply.outcomes.reserve(command.commits.size());
-  out.commits.reserve(command.commits.size());
-  for (const BatchCommit& commit : command.commits) {
-    const CommitOutcome outcome = commit_batch(commit, stamp, out);
-    reply.outcomes.push_back(outcome);
-    out.commits.push_back(Applied::Commit{commit, outcome});
-    // The surplus copy of a result is deleted, unless this is the committed block itself, offered again.
-    if (outcome == CommitOutcome::accepted) {
-      out.namespace_changed = true;
-    } else if (commit.block.id != BlockId{} && !commit.block.replicas.empty() && !files_.refers_to(commit.block.id)) {
-      out.freed.push_back(commit.block);
-    }
-  }
-  out.answer = make_answer(reply);
-}
-
-/// The first commit of a batch wins; what comes later can only agree with it or raise an alarm.
-CommitOutcome ClusterState::commit_batch(const BatchCommit& commit, WallMs stamp, Applied& out) {
-  const auto found = jobs_.find(commit.job);
-  if (found == jobs_.end()) return CommitOutcome::not_wanted;
-  Job& job = found->second;
-  if (!job.active() && job.state != JobState::done) return CommitOutcome::not_wanted;
-  if (commit.batch >= job.batches || commit.queries != job.queries_of(commit.batch) || commit.errors > commit.queries ||
-      !block_is_whole(commit.block) || !quarantine_is_right(commit)) {
-    return CommitOutcome::not_wanted;
-  }
-  if (job.committed(commit.batch)) {
-    if (job.digests[commit.batch] == commit.block.hash) {
-      ++job.duplicate_commits;
-      return CommitOutcome::duplicate;
-    }
-    ++job.conflicting_commits;
-    return CommitOutcome::conflict;
-  }
-  if (!files_.fill_open(job.result_path, commit.batch, commit.block)) return CommitOutcome::not_wanted;
-  accept_batch(job, commit);
-  if (job.batches_done == job.batches) {
-    job.digest = digest_of(job.digests);
-    end_job(job, JobState::done, {}, stamp);
-    out.finished.push_back(job.id);
-  }
-  return CommitOutcome::accepted;
-}
-
-void ClusterState::accept_batch(Job& job, const BatchCommit& commit) {
-  job.digests[commit.batch] = commit.block.hash;
-  ++job.batches_done;
-  job.queries_done += commit.queries;
-  job.errors += commit.errors;
-  for (const std::uint32_t place : commit.quarantined) {
-    if (job.quarantined.size() >= kQuarantinedShownMax) break;
-    job.quarantined.push_back(std::uint64_t{commit.batch} * job.spec.batch + place);
-  }
-  job.latency.record(commit.duration_us, commit.queries);
-  if (commit.started_ms != 0 && (job.first_batch_ms == 0 || commit.started_ms < job.first_batch_ms))
-    job.first_batch_ms = commit.started_ms;
 }
 
 }  // namespace idunno

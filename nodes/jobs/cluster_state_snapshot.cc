@@ -85,25 +85,49 @@ Error contradiction(const std::string& what) {
   return Error{Errc::invalid, "the snapshot of the cluster state contradicts itself: " + what};
 }
 
+/// Each goes on where the one before ends.
+bool segments_are_right(const Job& job) {
+  if (job.segments.size() > kSegmentsMax || (!job.segments.empty() && !job.spec.follow)) return false;
+  if (job.spec.follow && job.spec.repeat != 1) return false;
+  JobShape shape = job.shape();
+  std::uint64_t queries = shape.queries;
+  std::uint64_t batches = batches_per_pass(shape);
+  for (const JobSegment& segment : job.segments) {
+    if (segment.queries == 0 || segment.first_batch != batches || segment.first_query != queries) return false;
+    queries += segment.queries;
+    batches += batches_for(segment.queries, shape.batch);
+  }
+  return queries == job.spec.queries;
+}
+
 /// What the code that applies commits relies upon.
 Status check_job(const Job& job, const Namespace& files) {
   const std::string name = "job " + to_string(job.id);
-  if (job.spec.batch == 0 || job.digests.size() != job.batches) return contradiction(name + " has a wrong number of digests");
-  if (job.spec.queries == 0 || (job.spec.queries - 1) / job.spec.batch + 1 != job.batches)
+  if (job.spec.batch == 0 || (job.spec.queries == 0 && !job.spec.follow)) return contradiction(name + " has no queries");
+  if (!segments_are_right(job)) return contradiction(name + " has segments with gaps");
+  if (batches_of(job.shape(), job.segments) != job.batches)
     return contradiction(name + " has a wrong number of batches");
+  const std::uint64_t pass = std::max<std::uint64_t>(batches_per_pass(job.shape()), 1);
+  const bool trimmed = job.endless() && !job.active();
+  if (job.digests.size() != (trimmed ? pass : kept_batches(job.shape(), job.segments)))
+    return contradiction(name + " has a wrong number of digests");
+  if (job.first_kept % pass != 0 || (job.first_kept != 0 && !job.endless()) || job.prefix < job.first_kept ||
+      job.prefix > job.batches) {
+    return contradiction(name + " counts its passes wrongly");
+  }
   if (!job.latency.valid()) return contradiction(name + " has a broken latency histogram");
   if (job.quarantined.size() > kQuarantinedShownMax) return contradiction(name + " has too many quarantined queries");
   const FileVersion* result = files.find(job.result_path);
-  if (job.active() && (result == nullptr || !result->open || result->blocks.size() != job.batches))
+  if (job.active() && (result == nullptr || !result->open || result->blocks.size() != job.digests.size()))
     return contradiction(name + " has no open result file");
-  std::uint64_t done = 0;
-  for (std::size_t batch = 0; batch < job.digests.size(); ++batch) {
-    const bool committed = job.digests[batch] != Hash128{};
+  std::uint64_t done = job.first_kept;
+  for (std::size_t slot = 0; slot < job.digests.size(); ++slot) {
+    const bool committed = job.digests[slot] != Hash128{};
     if (committed) ++done;
-    if (job.active() && committed != (result->blocks[batch].id != BlockId{}))
+    if (job.active() && committed != (result->blocks[slot].id != BlockId{}))
       return contradiction(name + " and its result file differ");
   }
-  if (done != job.batches_done) return contradiction(name + " counts its batches wrongly");
+  if (trimmed ? done > job.batches_done : done != job.batches_done) return contradiction(name + " counts its batches wrongly");
   return {};
 }
 

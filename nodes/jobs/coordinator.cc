@@ -38,7 +38,7 @@ Coordinator::Impl::Impl(CoordinatorConfig c, ClusterState s, Random r)
       random_(r),
       replication_(std::max(1U, std::min({config_.replication, static_cast<std::uint32_t>(config_.members.size()),
                                           static_cast<std::uint32_t>(kReplicasMax)}))),
-      scheduler_(SchedulerConfig{config_.lease_horizon, config_.attempts_max}) {
+      scheduler_(SchedulerConfig{config_.lease_horizon, config_.attempts_max, config_.policy, config_.split_period, random_.next()}) {
   for (const CoordinatorConfig::Member& member : config_.members) nodes_[member.id].member = member;
 }
 
@@ -93,11 +93,13 @@ void Coordinator::Impl::begin(Epoch begun, Time now, WallMs wall, CoordinatorOut
   }
   for (const auto& [id, job] : state_.jobs()) {
     if (job.active()) add_job(job, now);
+    if (job.active() && job.spec.follow) compare_folder(job, out);
     if (job.conflicting_commits > 0 && alarms_.size() < kAlarmsMax) {
       alarms_.push_back(to_string(id) + ": " + std::to_string(job.conflicting_commits) +
                         " results differ from the committed ones of the same batches; the first stay");
     }
   }
+  fairness_.happened(second_of(now), to_string(config_.self) + " became coordinator");
   event(out, "coordinator_changed", JobId{}, -1, to_string(config_.self) + " leads, epoch " + to_string(begun));
 }
 
@@ -126,6 +128,7 @@ void Coordinator::Impl::apply(const LogEntry& entry, Time now, WallMs wall, Coor
     }
   }
   jobs_moved(applied, now, out);
+  if (command) follow(*command, applied, out);
   commits_applied(applied.commits, now, out);
   for (const JobId id : applied.finished) {
     if (const Job* job = state_.job(id)) job_changed(*job, now, out);
@@ -146,6 +149,7 @@ void Coordinator::Impl::jobs_moved(const Applied& applied, Time now, Coordinator
     const Job* job = state_.job(id);
     if (job == nullptr) continue;
     add_job(*job, now);
+    fairness_.happened(second_of(now), to_string(id) + " was submitted");
     event(out, "job_submitted", id, -1,
           to_string(id) + " " + job->spec.name + ": " + std::to_string(job->spec.queries) + " queries of " + job->spec.data_path +
               " through " + job->spec.model + ":" + std::to_string(job->spec.model_version) + ", batch " +
@@ -154,6 +158,13 @@ void Coordinator::Impl::jobs_moved(const Applied& applied, Time now, Coordinator
   for (const JobId id : applied.changed) {
     if (const Job* job = state_.job(id)) job_changed(*job, now, out);
   }
+  for (const auto& [id, pass] : applied.passes_differ) {
+    alarm(out, id, -1,
+          to_string(id) + ": pass " + std::to_string(pass) + " over its data gave other rows than the first; the model or the "
+                          "machines are not deterministic");
+  }
+  if (applied.phase_changed) phase_changed(out);
+  for (const JobId id : applied.extended) job_extended(id, out);
   for (const JobId id : applied.removed) {
     job_ended(id, now, out);
     fairness_.forget(id);
@@ -173,9 +184,11 @@ void Coordinator::Impl::job_changed(const Job& job, Time now, CoordinatorOutput&
   }
   if (!job.active()) return job_ended(job.id, now, out);
   scheduler_.change_job(job.id, job.spec.weight_milli, job.spec.rate_limit_milli, job.spec.priority, now);
+  scheduler_.set_nodes(job.id, job.spec.nodes_min, job.spec.nodes_max);
+  if (std::exchange(entry.priority, job.spec.priority) != job.spec.priority) give_priority(job.id, now, out);
   if (!moved) return;
   const bool paused = job.state == JobState::paused;
-  scheduler_.set_enabled(job.id, !paused && !entry.failing);
+  scheduler_.set_enabled(job.id, !paused && !entry.failing && state_.phase_fits(job.spec.kind));
   if (!paused) return;
   for (const NodeId node : scheduler_.nodes_of(job.id)) {
     if (nodes_.at(node).session) out.pushes.emplace_back(node, make_answer(LeaseDrop{job.id, true}));
@@ -217,7 +230,7 @@ void Coordinator::Impl::judge_fairness(Time now) {
                           job->spec.priority == highest && scheduler_.competes(id);
     candidates.push_back({id, &entry.rates, job->spec.weight_milli, competes});
   }
-  fairness_.second(judged_second_, candidates);
+  fairness_.second(judged_second_, candidates, wall_at(now));
 }
 
 void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
@@ -233,7 +246,8 @@ void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
 
 Time Coordinator::Impl::wake_at() const {
   if (more_to_schedule_) return Time{};
-  Time at = std::min(supervise_at_, scheduler_.wake_at());
+  Time at = supervise_at_;
+  if (serving_) at = std::min(at, scheduler_.wake_at());  // before, nothing is handed out
   if (repair_) at = std::min(at, repair_->wake_at());
   if (!serving_) at = std::min(at, grace_until_);
   const bool running =
@@ -264,5 +278,6 @@ JobReportsReply Coordinator::reports(const std::vector<JobId>& jobs, std::uint32
   return impl_->reports(jobs, window_s, now);
 }
 std::vector<NodeReport> Coordinator::node_reports(Time) const { return impl_->node_reports(); }
+StatusReply Coordinator::status() const { return impl_->status(); }
 
 }  // namespace idunno

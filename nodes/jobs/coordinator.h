@@ -23,9 +23,11 @@
 
 #include "bus/base/random.h"
 #include "bus/base/time.h"
+#include "bus/log_messages.h"
 #include "bus/messages.h"
 #include "bus/schedule_policy.h"
 #include "nodes/jobs/cluster_state.h"
+#include "nodes/jobs/follow.h"
 
 namespace idunno {
 
@@ -50,7 +52,6 @@ struct CoordinatorConfig {
   std::uint32_t attempts_max = 3;
   SchedulePolicy policy = SchedulePolicy::fair_rate;
   Duration split_period = std::chrono::seconds(30);
-  Duration reload_lag = std::chrono::milliseconds(2000);
   std::uint32_t repair_blocks_in_flight = 32;  ///< bound of the copying that repair does at once, all nodes together
   std::uint64_t repair_bytes_per_s = 64U << 20U;
 };
@@ -79,14 +80,15 @@ using ReadRequests = TypeList<StatusRequest, PlacementRequest, FsListRequest, Fs
                               JobReportsRequest, JobResultsRequest>;
 /// Requests that propose, and those that nodes send.
 using ChangeRequests = TypeList<FsCommitRequest, FsRemoveRequest, FsMoveReplicasRequest, ModelAddRequest, ModelRemoveRequest,
-                                SubmitRequest, JobControlRequest, JobSetRequest>;
+                                SubmitRequest, JobControlRequest, JobSetRequest, PhaseRequest>;
 using NodeRequests = TypeList<NodeHello, Heartbeat, CommitBatches, BatchFailed, ReplicaReport, Inventory, DamagedBlocks>;
 
 struct CoordinatorOutput {
   std::vector<Bytes> propose;  ///< encoded commands, in order
   std::vector<std::pair<Ticket, Answer>> answers;
-  std::vector<std::pair<NodeId, Answer>> pushes;  ///< LeaseGrant, LeaseDrop, ReplicaTask to a node's connection
+  std::vector<std::pair<NodeId, Answer>> pushes;  ///< LeaseGrant, LeaseDrop, JobOrder, ReplicaTask to a node's connection
   std::vector<Event> events;                      ///< published and logged; at_ms and node are set by the shell
+  std::vector<FollowNotice> follow;               ///< for whoever writes the segments of following jobs
 };
 
 /// What `status` says of the log's servers.
@@ -121,6 +123,7 @@ class Coordinator {
   void handle(const RequestInfo&, const SubmitRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobControlRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobSetRequest&, Time now, CoordinatorOutput& out);
+  void handle(const RequestInfo&, const PhaseRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobReportsRequest&, Time now, CoordinatorOutput& out);
   void handle(const RequestInfo&, const JobResultsRequest&, Time now, CoordinatorOutput& out);
   // from nodes: key_name must be the name of the node that the message speaks for, else forbidden; a node that has seen a later
@@ -142,6 +145,12 @@ class Coordinator {
   void refused_by_log(ByteView command, const Error& why, CoordinatorOutput& out);
   void log_servers(LogServers servers);
 
+  /// Whether the job takes a segment now: conflict when it is over or has other segments than the caller thinks, full when
+  /// kSegmentsAheadMax have work left.
+  [[nodiscard]] Status may_extend(JobId job, Epoch epoch, std::uint64_t after) const;
+  /// Proposes it; what becomes of it is told by a FollowNotice.
+  [[nodiscard]] Status extend(const FollowSegment& segment, Time now, CoordinatorOutput& out);
+
   void applied(const LogEntry& entry, Time now, WallMs wall, CoordinatorOutput& out);
   void tick(Time now, WallMs wall, CoordinatorOutput& out);
   [[nodiscard]] Time wake_at() const;
@@ -150,6 +159,9 @@ class Coordinator {
   /// What StatsNotice carries, once a second.
   [[nodiscard]] JobReportsReply reports(const std::vector<JobId>& jobs, std::uint32_t window_s, Time now) const;
   [[nodiscard]] std::vector<NodeReport> node_reports(Time now) const;
+  /// What it remembers of a batch (batch < 0: of the job), and why the job waits.
+  [[nodiscard]] BatchLivesReply batch_lives(JobId job, std::int64_t batch, Time now) const;
+  [[nodiscard]] StatusReply status() const;
 
  private:
   struct Impl;

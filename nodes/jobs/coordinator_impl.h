@@ -3,11 +3,12 @@
 /// process: the next coordinator learns it anew from the nodes.
 ///
 /// Files: coordinator.cc (life, log entries, time), _requests (clients), _reports (what people see), _nodes (sessions and who is
-/// alive), _leases (grants, commits, failures), _isolation (stragglers, poison queries), _repair (copies of blocks).
+/// alive), _leases (grants, commits, failures), _isolation (stragglers, poison queries), _repair (copies of blocks), _phases (phases, jobs that grow).
 
 #include <deque>
 #include <optional>
 
+#include "nodes/jobs/batch_lives.h"
 #include "nodes/jobs/coordinator.h"
 #include "nodes/jobs/rate_window.h"
 #include "nodes/jobs/repair.h"
@@ -54,6 +55,7 @@ struct Coordinator::Impl {
   struct JobEntry {
     RateWindow rates;
     JobState state = JobState::running;  ///< as last told in an event
+    std::int32_t priority = 0;           ///< as its leases have it
     bool failing = false;                ///< FailJob is proposed
     std::uint64_t retried = 0;           ///< kept after the end
     std::uint64_t hedged = 0;            ///< likewise
@@ -72,9 +74,21 @@ struct Coordinator::Impl {
   void begin(Epoch begun, Time now, WallMs wall, CoordinatorOutput& out);
   void apply(const LogEntry& entry, Time now, WallMs wall, CoordinatorOutput& out);
   void jobs_moved(const Applied& applied, Time now, CoordinatorOutput& out);
+  // coordinator_phases.cc
+  /// Jobs of another kind give their leases back and wait; those of this kind go on.
+  void phase_changed(CoordinatorOutput& out);
+  /// More queries came to a following job: workers get another description before its next lease.
+  void job_extended(JobId id, CoordinatorOutput& out);
+  /// Which following jobs are concerned by an entry.
+  void follow(const CommandEnvelope& command, const Applied& applied, CoordinatorOutput& out);
+  void compare_folder(const Job& job, CoordinatorOutput& out) const;
+  void files_landed(const CommitFiles& command, CoordinatorOutput& out) const;
+  /// Those that are not done.
+  [[nodiscard]] Status describe_segments(const Job& job, JobDescription& description) const;
   void tick(Time now, WallMs wall, CoordinatorOutput& out);
   [[nodiscard]] Time wake_at() const;
   void judge_fairness(Time now);
+  void tell_order(Time now, CoordinatorOutput& out);
   void set_wall(Time now, WallMs wall);
   [[nodiscard]] WallMs wall_at(Time now) const;
   template <class Command>
@@ -146,17 +160,22 @@ struct Coordinator::Impl {
   void schedule(Time now, CoordinatorOutput& out);
   /// False: the job cannot be described, and is failed.
   bool add_to_grant(const Assignment& given, Grants& grants, Descriptions& descriptions, Time now, CoordinatorOutput& out);
-  void tell_leased(const Assignment& given, CoordinatorOutput& out);
+  void tell_leased(const Assignment& given, Time now, CoordinatorOutput& out);
+  void give_priority(JobId job, Time now, CoordinatorOutput& out);
   void remind(Time now, CoordinatorOutput& out);
   void send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const;
   [[nodiscard]] Result<JobDescription> describe(JobId job) const;
   void commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out);
   void batch_failed(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out);
 
+  // coordinator_explain.cc
+  void note(BatchEvent what, const LeaseKey& lease, NodeId node, Time now, std::string text = {});
+  [[nodiscard]] JobWait wait_of(const Job& job) const;
+
   // coordinator_isolation.cc
   /// Leases what a node has been computing for too long a second time, elsewhere.
   void watch_stragglers(NodeEntry& node, const Heartbeat& beat, Time now, CoordinatorOutput& out);
-  void tell_isolation(CoordinatorOutput& out);
+  void tell_isolation(Time now, CoordinatorOutput& out);
 
   // coordinator_repair.cc
   [[nodiscard]] RepairView repair_view() const;
@@ -198,6 +217,7 @@ struct Coordinator::Impl {
 
   std::optional<RepairPlanner> repair_;  ///< from `begin` on
   std::deque<std::string> alarms_;
+  BatchLives lives_;
 };
 
 }  // namespace idunno

@@ -34,6 +34,9 @@ void Coordinator::Impl::watch_stragglers(NodeEntry& node, const Heartbeat& beat,
     if (limit->second == 0 || std::uint64_t{elapsed_ms} * 1000 <= limit->second) continue;
     const std::optional<Assignment> second = scheduler_.hedge(node.member.id, lease, now);
     if (!second || !add_to_grant(*second, grants, descriptions, now, out)) continue;
+    note(BatchEvent::hedged, {lease.job, lease.batch, second->lease.attempt}, second->node, now,
+         "it ran for " + std::to_string(elapsed_ms) + " ms at " + to_string(node.member.id) + ", usual are " +
+             std::to_string(limit->second / 1000) + " ms at most; the first result counts");
     event(out, "batch_hedged", lease.job, lease.batch,
           batch_name(lease.job, lease.batch) + " has run for " + std::to_string(elapsed_ms) + " ms at " +
               to_string(node.member.id) + ", usual are " + std::to_string(limit->second / 1000) + " ms at most; also leased to " +
@@ -42,11 +45,13 @@ void Coordinator::Impl::watch_stragglers(NodeEntry& node, const Heartbeat& beat,
   for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
 }
 
-void Coordinator::Impl::tell_isolation(CoordinatorOutput& out) {
+void Coordinator::Impl::tell_isolation(Time now, CoordinatorOutput& out) {
   for (const IsolationNote& note : scheduler_.take_notes()) {
     const std::string name = batch_name(note.job, note.batch);
     switch (note.kind) {
       case IsolationNote::Kind::isolated:
+        this->note(BatchEvent::isolated, {note.job, note.batch, 0}, config_.self, now,
+                   "it ended its executor too often: parts of it are tried");
         event(out, "batch_isolated", note.job, note.batch,
               name + " ended its executor " + std::to_string(config_.attempts_max) + " times: parts of it are tried");
         break;

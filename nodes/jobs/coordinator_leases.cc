@@ -111,18 +111,24 @@ void Coordinator::Impl::adopt_held(NodeEntry& node, const NodeHello& hello, Time
 
 void Coordinator::Impl::add_job(const Job& job, Time now) {
   jobs_[job.id].state = job.state == JobState::queued ? JobState::running : job.state;
+  jobs_[job.id].priority = job.spec.priority;
   SchedulerJob spec;
   spec.id = job.id;
-  spec.queries = job.spec.queries;
+  spec.queries = job.shape().queries;
   spec.batch = job.spec.batch;
+  spec.repeat = job.spec.repeat;
+  spec.first_batch = job.first_kept;
+  spec.segments = job.segments;
   spec.weight_milli = job.spec.weight_milli;
   spec.rate_limit_milli = job.spec.rate_limit_milli;
   spec.priority = job.spec.priority;
+  spec.nodes_min = job.spec.nodes_min;
+  spec.nodes_max = job.spec.nodes_max;
+  spec.urgent = job.spec.urgent;
   spec.model = job.spec.model + ":" + std::to_string(job.spec.model_version);
-  std::vector<bool> committed(job.digests.size(), false);
-  for (std::size_t batch = 0; batch < job.digests.size(); ++batch)
-    committed[batch] = job.committed(static_cast<BatchIndex>(batch));
-  scheduler_.add_job(spec, std::move(committed), job.state != JobState::paused, now);
+  std::vector<bool> committed;
+  for (std::uint64_t batch = job.first_kept; batch < job.window_end(); ++batch) committed.push_back(job.committed(batch));
+  scheduler_.add_job(spec, std::move(committed), job.state != JobState::paused && state_.phase_fits(job.spec.kind), now);
 }
 
 void Coordinator::Impl::fail_job(JobId id, const std::string& reason, Time now, CoordinatorOutput& out) {
@@ -147,7 +153,10 @@ Result<JobDescription> Coordinator::Impl::describe(JobId id) const {
   if (!labels) return labels.error();
   auto manifest = file_for(state_.files(), job->spec.manifest_path, job->spec.manifest_version, "list of queries");
   if (!manifest) return manifest.error();
-  return JobDescription{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_, 0, {}};
+  JobDescription description{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_,
+                             0,  {}};
+  if (const Status segments = describe_segments(*job, description); !segments) return segments.error();
+  return description;
 }
 
 void Coordinator::Impl::send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const {
@@ -191,12 +200,15 @@ bool Coordinator::Impl::add_to_grant(const Assignment& given, Grants& grants, De
     node.describe_again.erase(lease.job);
   }
   grant.message.leases.push_back(lease);
+  grant.message.leases.back().phase = state_.phase().number;
   grant.bytes += lease_bytes;
   return true;
 }
 
-void Coordinator::Impl::tell_leased(const Assignment& given, CoordinatorOutput& out) {
+void Coordinator::Impl::tell_leased(const Assignment& given, Time now, CoordinatorOutput& out) {
   const Lease& lease = given.lease;
+  note(BatchEvent::leased, {lease.job, lease.batch, lease.attempt}, given.node, now,
+       lease.is_trial() ? lease_text(lease, given.node) : std::string());
   event(out, "batch_leased", lease.job, lease.batch, lease_text(lease, given.node));
   if (lease.attempt >= kGiveUpAttempt) {
     alarm(out, lease.job, lease.batch,
@@ -206,17 +218,34 @@ void Coordinator::Impl::tell_leased(const Assignment& given, CoordinatorOutput& 
 
 void Coordinator::Impl::schedule(Time now, CoordinatorOutput& out) {
   more_to_schedule_ = false;
-  if (!serving_) return;
+  if (!serving_) return tell_order(now, out);  // what runs goes on, and so does the choice of what is next
   Grants grants;
   Descriptions descriptions;
   std::size_t given = 0;
   while (given < kDecisionsPerCallMax) {
     const std::optional<Assignment> next = scheduler_.next(now);
     if (!next) break;
-    if (add_to_grant(*next, grants, descriptions, now, out)) tell_leased(*next, out);
+    if (add_to_grant(*next, grants, descriptions, now, out)) tell_leased(*next, now, out);
     ++given;
   }
   more_to_schedule_ = given == kDecisionsPerCallMax;
+  for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
+  tell_order(now, out);
+}
+
+void Coordinator::Impl::tell_order(Time now, CoordinatorOutput& out) {
+  for (auto& [id, jobs] : scheduler_.order_due(now)) {
+    if (nodes_.at(id).session) out.pushes.emplace_back(id, make_answer(JobOrder{std::move(jobs)}));
+  }
+}
+
+/// Leases that have not begun are given again as they rank now.
+void Coordinator::Impl::give_priority(JobId job, Time now, CoordinatorOutput& out) {
+  Grants grants;
+  Descriptions descriptions;
+  for (const Assignment& given : scheduler_.unstarted(job, kDecisionsPerCallMax)) {
+    if (nodes_.at(given.node).session) add_to_grant(given, grants, descriptions, now, out);
+  }
   for (auto& [id, grant] : grants) send_grant(nodes_.at(id), grant, out);
 }
 
@@ -240,7 +269,10 @@ void Coordinator::Impl::commits_applied(const std::vector<Applied::Commit>& comm
   for (const auto& [commit, outcome] : commits) {
     if (outcome == CommitOutcome::accepted) {
       scheduler_.committed(commit);
+      if (const Job* job = state_.job(commit.job); job != nullptr && job->endless())
+        scheduler_.set_window(job->id, job->first_kept, job->window_end());
       jobs_[commit.job].rates.add(now, commit.queries, commit.duration_us);
+      note(BatchEvent::committed, {commit.job, commit.batch, commit.attempt}, commit.node, now);
       event(out, "batch_committed", commit.job, commit.batch, commit_text(commit));
     } else if (outcome == CommitOutcome::conflict) {
       alarm(out, commit.job, commit.batch,
@@ -248,7 +280,11 @@ void Coordinator::Impl::commits_applied(const std::vector<Applied::Commit>& comm
                 " differs from the committed one; the first stays");
     } else if (outcome == CommitOutcome::not_wanted) {
       // A commit that the log refuses although its job goes on must not keep its lease for ever.
-      scheduler_.lost(commit.job, commit.batch, commit.attempt, commit.node, LeaseLoss::not_stored);
+      const bool phase_ended = commit.phase != state_.phase().number;
+      note(BatchEvent::refused, {commit.job, commit.batch, commit.attempt}, commit.node, now,
+           phase_ended ? "its phase has ended" : "its result is not wanted");
+      scheduler_.lost(commit.job, commit.batch, commit.attempt, commit.node,
+                      phase_ended ? LeaseLoss::returned : LeaseLoss::not_stored);
     }
   }
 }
@@ -262,6 +298,8 @@ void Coordinator::Impl::batch_failed(const RequestInfo& info, const BatchFailed&
   const std::string name = batch_name(failure.job, failure.batch);
   std::string text = name + " at " + to_string(node->member.id) + ": " + failure_text(failure.why);
   if (!failure.detail.empty()) text += ": " + failure.detail;
+  note(BatchEvent::failed, {failure.job, failure.batch, failure.attempt}, node->member.id, now,
+       failure.detail.empty() ? failure_text(failure.why) : failure_text(failure.why) + (": " + failure.detail));
   const bool was_out = scheduler_.lost(failure.job, failure.batch, failure.attempt, node->member.id, loss_of(failure.why));
   if (!was_out) return;
   // Its description may have been lost, or name blocks that have moved since.
@@ -271,7 +309,7 @@ void Coordinator::Impl::batch_failed(const RequestInfo& info, const BatchFailed&
   } else if (failure.why != BatchFailure::returned) {
     event(out, "batch_failed", failure.job, failure.batch, text);
   }
-  tell_isolation(out);
+  tell_isolation(now, out);
   if (failure.why == BatchFailure::model_unusable || failure.why == BatchFailure::result_too_large) {
     fail_job(failure.job, text, now, out);
   }

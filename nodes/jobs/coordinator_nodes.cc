@@ -105,6 +105,7 @@ NodeHelloReply Coordinator::Impl::begin_session(NodeEntry& node, const NodeHello
   if (!same_life || node.state != NodeState::alive) node.since_ms = wall_at(now);
   if (!same_life || !node.joined) {
     node.heartbeat = Heartbeat{};
+    fairness_.happened(second_of(now), to_string(hello.node) + " joined");
     event(out, "node_joined", JobId{}, -1,
           fmt::format("{} joined with {} slots, pid {}", to_string(hello.node), hello.slots, hello.pid));
   }
@@ -154,6 +155,7 @@ void Coordinator::Impl::heartbeat(const RequestInfo& info, const Heartbeat& beat
     ++placement_version_;
   }
   scheduler_.batch_time(beat.node, beat.mean_batch_us);
+  scheduler_.progress(beat.node, beat.running_batches, now);
   watch_stragglers(node, beat, now, out);
   schedule(now, out);
 }
@@ -215,6 +217,9 @@ void Coordinator::Impl::dead(NodeEntry& node, NodeState state, const char* why, 
   node.since_ms = wall_at(now);
   node.joined = false;
   node.heartbeat = Heartbeat{};
+  fairness_.happened(second_of(now), to_string(node.member.id) + (state == NodeState::left ? " left" : " died"));
+  note(BatchEvent::lost, {}, node.member.id, now,
+       to_string(node.member.id) + (state == NodeState::left ? std::string(" left") : std::string(" died: ") + why));
   event(out, state == NodeState::left ? "node_left" : "node_dead", JobId{}, -1,
         fmt::format("{}: {}; {} leases go to others", to_string(node.member.id), why, leases));
   membership_changed();
@@ -243,6 +248,7 @@ void Coordinator::Impl::supervise(Time now, CoordinatorOutput& out) {
       continue;
     }
     const std::size_t leases = end_session(node);
+    note(BatchEvent::lost, {}, id, now, to_string(id) + " sends no heartbeats");
     event(out, "session_ended", JobId{}, -1,
           fmt::format("{} sends no heartbeats; {} leases go to others", to_string(id), leases));
     membership_changed();

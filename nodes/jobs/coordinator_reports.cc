@@ -7,7 +7,7 @@
 namespace idunno {
 
 JobReport Coordinator::Impl::report(const Job& job, std::uint32_t window_s, Time now) const {
-  JobReport report = report_of(job);
+  JobReport report = report_of(state_, job);
   if (job.first_batch_ms != 0) {
     const WallMs until = job.finished_ms != 0 ? job.finished_ms : wall_at(now);
     const WallMs age_ms = std::max<WallMs>(until > job.first_batch_ms ? until - job.first_batch_ms : 0, 1);
@@ -16,6 +16,8 @@ JobReport Coordinator::Impl::report(const Job& job, std::uint32_t window_s, Time
       const WallMs present = wall_at(now);
       const Duration age = std::chrono::milliseconds(present > job.first_batch_ms ? present - job.first_batch_ms : 0);
       report.rate_milli_qps = entry->second.rates.rate_milli(window_s, age, now);
+      const auto window = static_cast<std::int64_t>(std::clamp(window_s, 1U, kRateWindowMaxS));
+      report.window_done = entry->second.rates.count(second_of(now) - window, second_of(now));
       report.window_latency = entry->second.rates.latency(window_s, now).summary();
     }
   }
@@ -72,6 +74,12 @@ std::vector<NodeReport> Coordinator::Impl::node_reports() const {
     report.block_bytes = node.heartbeat.block_bytes;
     report.rss_bytes = node.heartbeat.rss_bytes;
     report.read_only = node.heartbeat.read_only;
+    if (node.state != NodeState::alive && node.state != NodeState::suspect) continue;  // what follows is of the present
+    report.cpu_milli = node.heartbeat.cpu_milli;
+    report.executor_rss_bytes = node.heartbeat.executor_rss_bytes;
+    report.models = node.heartbeat.models;
+    report.model_loads = node.heartbeat.model_loads;
+    report.running_batches = node.heartbeat.running_batches;
   }
   return reports;
 }

@@ -7,6 +7,7 @@ namespace idunno {
 namespace {
 
 constexpr std::int64_t kSecondUs = 1'000'000;
+constexpr std::uint64_t kIn5Milli = 1050;
 constexpr std::uint64_t kIn10Milli = 1100;
 constexpr std::uint64_t kIn20Milli = 1200;
 /// A batch that runs across the end of the window by less than this much changes nothing worth waiting for.
@@ -100,7 +101,7 @@ LatencyHistogram RateWindow::latency(std::uint32_t window_s, Time now) const {
   return sum;
 }
 
-void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidate>& candidates) {
+void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidate>& candidates, WallMs wall) {
   if (now_second == last_second_) {
     // Within the second: only those that stop competing matter.
     for (const Candidate& candidate : candidates) {
@@ -124,8 +125,31 @@ void FairnessMonitor::second(std::int64_t now_second, const std::vector<Candidat
   if (ratio == 0) return;
   report_.last_max_min_milli = ratio;
   ++report_.windows;
+  if (ratio <= kIn5Milli) ++report_.in5_windows;
   if (ratio <= kIn10Milli) ++report_.in10_windows;
   if (ratio <= kIn20Milli) ++report_.in20_windows;
+  if (ratio > report_.worst_max_min_milli) note_worst(ratio, wall);
+}
+
+void FairnessMonitor::happened(std::int64_t now_second, std::string what) {
+  if (causes_.size() >= kFairnessCausesMax) causes_.pop_front();
+  causes_.emplace_back(now_second, std::move(what));
+}
+
+void FairnessMonitor::note_worst(std::uint64_t ratio, WallMs wall) {
+  const std::int64_t lag = lag_s();
+  const std::int64_t end = last_second_ - lag;
+  const auto lag_ms = static_cast<WallMs>(lag) * 1000;
+  report_.worst_max_min_milli = ratio;
+  report_.worst_at_ms = wall - std::min(wall, lag_ms);
+  report_.worst_cause.clear();
+  std::size_t told = 0;
+  for (auto cause = causes_.rbegin(); cause != causes_.rend() && told < kFairnessCausesToldMax; ++cause) {
+    if (cause->first >= end || cause->first < end - std::int64_t{kFairnessWindowS} - kFairnessCauseBeforeS) continue;
+    report_.worst_cause = cause->second + (told == 0 ? "" : ", ") + report_.worst_cause;
+    ++told;
+  }
+  if (told == 0) report_.worst_cause = "nothing known";
 }
 
 /// Whole seconds after which all batches that were computed in a second have been committed.

@@ -4,7 +4,9 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "bus/base/time.h"
@@ -17,6 +19,9 @@ inline constexpr std::size_t kRateSeconds = 64;
 inline constexpr std::uint32_t kRateWindowMaxS = 60;
 inline constexpr std::uint32_t kFairnessWindowS = 10;
 inline constexpr std::int64_t kFairnessLagMaxS = 30;
+inline constexpr std::size_t kFairnessCausesMax = 64;       ///< remembered
+inline constexpr std::size_t kFairnessCausesToldMax = 3;    ///< of one window
+inline constexpr std::int64_t kFairnessCauseBeforeS = 2;    ///< what happened so long before a window may still be seen in it
 
 /// The second that `now` lies in.
 [[nodiscard]] std::int64_t second_of(Time now);
@@ -67,7 +72,10 @@ class FairnessMonitor {
   };
   /// To be called at least once in each second that counts; a second that was left out counts for nobody. The weight must have
   /// been the same all through the window.
-  void second(std::int64_t now_second, const std::vector<Candidate>& candidates);
+  /// `wall`: the present time for people.
+  void second(std::int64_t now_second, const std::vector<Candidate>& candidates, WallMs wall = 0);
+  /// Something that may disturb the rates: "n3 died", "j4 was submitted".
+  void happened(std::int64_t now_second, std::string what);
   void forget(JobId job) { since_.erase(job); }
   /// Windows judged so far, and the present ratio over the last `window_s` (1..kRateWindowMaxS, bounded by what the lag leaves of
   /// kRateSeconds) instead of kFairnessWindowS.
@@ -82,8 +90,10 @@ class FairnessMonitor {
   /// max/min of the shares in the window before `end`, and of how many jobs; 0 when fewer than two ran all through it.
   [[nodiscard]] std::uint64_t ratio_milli(std::int64_t window, std::uint32_t& jobs) const;
   [[nodiscard]] std::int64_t lag_s() const;
+  void note_worst(std::uint64_t ratio, WallMs wall);
   std::map<JobId, Since> since_;
   std::int64_t last_second_ = -1;
+  std::deque<std::pair<std::int64_t, std::string>> causes_;
   FairnessReport report_;
 };
 

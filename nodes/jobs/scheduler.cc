@@ -1,5 +1,7 @@
 #include "nodes/jobs/scheduler.h"
 
+#include <utility>
+
 #include "nodes/jobs/scheduler_impl.h"
 
 namespace idunno {
@@ -14,7 +16,9 @@ constexpr std::uint32_t kSmoothing = 8;  // of batch times: one part in so many 
 
 }  // namespace
 
-Scheduler::Scheduler(SchedulerConfig config) : config_(config) {}
+Scheduler::Scheduler(SchedulerConfig config) : config_(config), order_(config.policy), random_(config.seed) {
+  bounded_ = config.policy == SchedulePolicy::static_split;
+}
 Scheduler::~Scheduler() = default;
 
 Scheduler::JobEntry* Scheduler::find(JobId job) {
@@ -32,10 +36,14 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
   if (jobs_.contains(spec.id) || spec.batch == 0) return;
   auto entry = std::make_unique<JobEntry>();
   entry->spec = spec;
-  entry->batches = (spec.queries + spec.batch - 1) / spec.batch;
-  entry->committed = std::move(committed);
-  entry->committed.resize(entry->batches, false);
-  entry->batches_done = static_cast<std::uint64_t>(std::count(entry->committed.begin(), entry->committed.end(), true));
+  entry->batches = batches_of(JobShape{spec.queries, spec.batch, spec.repeat}, spec.segments);
+  if (spec.repeat == 0) entry->batches = std::min<std::uint64_t>(entry->batches, spec.first_batch + committed.size());
+  entry->first = spec.first_batch;
+  entry->next = spec.first_batch;
+  entry->committed.assign(committed.begin(), committed.end());
+  entry->committed.resize(entry->batches - entry->first, false);
+  entry->batches_done =
+      entry->first + static_cast<std::uint64_t>(std::count(entry->committed.begin(), entry->committed.end(), true));
   entry->skip_taken();
   entry->enabled = enabled;
   entry->tokens_nano = std::uint64_t{spec.batch} * kNano;
@@ -43,8 +51,11 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
   for (const auto& [id, node] : nodes_) entry->room.insert(id);
   JobEntry& job = *entry;
   jobs_.emplace(spec.id, std::move(entry));
-  order_.add(spec.id, spec.weight_milli, spec.priority);
+  order_.add(spec.id, spec.weight_milli, spec.priority, spec.urgent);
+  for (const auto& [id, node] : nodes_) choice_.insert(id);
+  reserve_again_ = true;
   refresh_runnable(job, false);
+  news(now);
 }
 
 void Scheduler::remove_job(JobId id) {
@@ -53,12 +64,35 @@ void Scheduler::remove_job(JobId id) {
   for (const auto& [node_id, count] : job->held) {
     NodeEntry& node = *nodes_.at(node_id);
     node.leased -= count;
+    std::erase_if(node.runs, [id](const auto& run) { return run.first.job == id; });
+    if (node.kept_for == id) node.kept_for = JobId{};
     refresh_free(node);
   }
+  reserve_again_ = true;
   if (job->limited) limited_.erase({job->limited_until, id});
   redoing_.erase(id);
   order_.remove(id);
   jobs_.erase(id);
+}
+
+void Scheduler::set_window(JobId id, std::uint64_t first, std::uint64_t end) {
+  JobEntry* job = find(id);
+  if (job == nullptr) return;
+  for (; job->first < first && !job->committed.empty(); ++job->first) job->committed.pop_front();
+  job->batches = std::max(job->batches, end);
+  job->committed.resize(job->batches - job->first, false);
+  refresh_runnable(*job, false);
+}
+
+void Scheduler::add_segment(JobId id, const JobSegment& segment) {
+  JobEntry* job = find(id);
+  if (job == nullptr) return;
+  const bool idle = !job->has_work();
+  if (job->spec.segments.empty()) job->spec.queries = segment.first_query;  // of the job's own manifest
+  job->spec.segments.push_back(segment);
+  job->batches = batches_of(JobShape{job->spec.queries, job->spec.batch, 1}, job->spec.segments);
+  job->committed.resize(job->batches - job->first, false);
+  refresh_runnable(*job, idle);
 }
 
 void Scheduler::set_enabled(JobId id, bool enabled) {
@@ -73,6 +107,8 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
   JobEntry* job = find(id);
   if (job == nullptr) return;
   order_.change(id, weight_milli, priority);
+  if (job->spec.priority != priority) job->arriving = true;
+  news(now);
   refill(*job, now);
   job->spec.weight_milli = weight_milli;
   job->spec.priority = priority;
@@ -84,6 +120,8 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
 }
 
 void Scheduler::refresh_runnable(JobEntry& job, bool arrives) {
+  if (arrives) job.arriving = true;
+  if (std::exchange(job.wants_nodes, job.enabled && job.has_work()) != job.wants_nodes) reserve_again_ = true;
   order_.set_runnable(job.spec.id, job.enabled && !job.limited && job.has_work(), arrives);
   if (job.enabled && !job.limited && !job.to_redo.empty()) {
     redoing_.insert(job.spec.id);
@@ -113,7 +151,26 @@ void Scheduler::release_limited(Time now) {
   }
 }
 
-Time Scheduler::wake_at() const { return limited_.empty() ? kNever : limited_.begin()->first; }
+Time Scheduler::wake_at() const {
+  Time at = limited_.empty() ? kNever : limited_.begin()->first;
+  if (config_.policy == SchedulePolicy::static_split && order_.order().size() > 1) at = std::min(at, split_at_);
+  if (!waiting_.empty()) at = std::min(at, waiting_.begin()->first);
+  return std::min(at, order_at_);
+}
+
+/// By its rate limit, from now on.
+bool Scheduler::held_back(JobEntry& job, Time now) {
+  if (job.spec.rate_limit_milli == 0) return false;
+  const std::uint64_t need = std::uint64_t{job.spec.batch} * kNano;
+  refill(job, now);
+  if (job.tokens_nano >= need) return false;
+  const std::uint64_t wait_us = (need - job.tokens_nano + job.spec.rate_limit_milli - 1) / job.spec.rate_limit_milli;
+  job.limited = true;
+  job.limited_until = now + Duration(static_cast<Duration::rep>(wait_us));
+  limited_.emplace(job.limited_until, job.spec.id);
+  refresh_runnable(job, true);
+  return true;
+}
 
 // ---- commits ----------------------------------------------------------------------------------------------------------
 
@@ -128,20 +185,26 @@ static std::uint32_t smoothed(std::uint32_t mean_us, std::uint64_t sample_us) {
 
 bool Scheduler::committed(const BatchCommit& commit) {
   JobEntry* job = find(commit.job);
-  if (job == nullptr || commit.batch >= job->batches || job->committed[commit.batch]) return false;
-  job->committed[commit.batch] = true;
+  if (job == nullptr || commit.batch >= job->batches || job->is_committed(commit.batch)) return false;
+  job->committed[commit.batch - job->first] = true;
   ++job->batches_done;
   job->trouble.erase(commit.batch);
   const std::uint32_t queries = job->queries_of(commit.batch);
+  job->arriving = false;
+  job->split_served += queries;
+  note_took(*job, commit);
+  news_ = true;
   if (const auto out = job->out.find(commit.batch); out != job->out.end()) {
     const std::vector<JobEntry::Holder> holders = std::move(out->second.holders);
     job->out.erase(out);
     order_.served(commit.job, queries);
-    for (const JobEntry::Holder& holder : holders) give_back_to_node(*job, holder.node);
-  } else {
-    job->to_redo.erase(commit.batch);
+    for (const JobEntry::Holder& holder : holders) {
+      end_run(*job, *nodes_.at(holder.node), {commit.job, commit.batch, holder.attempt});
+      give_back_to_node(*job, holder.node);
+    }
+  } else if (job->to_redo.erase(commit.batch) > 0) {
     order_.served_unleased(commit.job, queries);
-  }
+  }  // else it is from before a failover, and its job has no claim or debt from there
   job->skip_taken();
   refresh_runnable(*job, false);
   if (const auto found = nodes_.find(commit.node); found != nodes_.end()) {
@@ -196,7 +259,9 @@ std::uint64_t Scheduler::hedged(JobId job) const {
 
 bool Scheduler::competes(JobId job) const {
   const JobEntry* entry = find(job);
-  return entry != nullptr && entry->enabled && !entry->limited && entry->has_work();
+  if (entry == nullptr || !entry->enabled || entry->limited || !entry->has_work()) return false;
+  const bool at_most = entry->spec.nodes_max > 0 && entry->held.size() >= entry->spec.nodes_max && nodes_.size() > entry->spec.nodes_max;
+  return !at_most && entry->reserved == 0;
 }
 
 }  // namespace idunno

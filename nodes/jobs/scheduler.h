@@ -9,6 +9,13 @@
 /// full (the worker starts batches in order of their pass), and batches to redo may have kRedoLeasesPerSlot more, so that what a
 /// dead node held is out again at once. A node holds therefore never more than credit + (jobs + 1) * slots leases.
 ///
+/// Choice. Where batches are long (kChoiceBatchMin) and several jobs compete, each of the first kChoiceJobsMax of them keeps
+/// batches waiting at each node beyond its credit, so that the node can start, the moment a slot is free, what lags behind in the
+/// whole cluster just then. How far the jobs are, batches in work included, is told to the nodes again and again (`order_due`).
+///
+/// Node limits. A job with nodes_max holds leases on at most so many nodes at a time. For one with nodes_min so many nodes are
+/// kept while it has work: they get no new leases of others.
+///
 /// Batches that were lost or failed go out again before new ones, lowest index first, on a node where they have not failed yet.
 /// One that ended its executor attempts_max times is isolated (isolation.h): trial leases look for the query that does it.
 ///
@@ -23,8 +30,12 @@
 #include <vector>
 
 #include "bus/base/ids.h"
+#include "bus/base/random.h"
 #include "bus/base/time.h"
+#include "bus/messages.h"
+#include "bus/schedule_policy.h"
 #include "bus/types.h"
+#include "nodes/jobs/batch_layout.h"
 #include "nodes/jobs/isolation.h"
 #include "nodes/jobs/stride_order.h"
 
@@ -35,23 +46,45 @@ inline constexpr std::uint32_t kCreditPerSlotMin = 2;
 inline constexpr std::size_t kTurnsLook = 16;        ///< jobs at the head of the order among which a node takes turns
 inline constexpr std::size_t kRedoLook = 8;          ///< batches to redo that are looked at for one that may go to a free node
 inline constexpr std::uint32_t kRedoLeasesPerSlot = 1;  ///< beyond a node's credit, for batches to redo
-inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node may miss a batch's input before it is given up
+inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node must have missed a batch's input before it is given up,
+inline constexpr Duration kInputPatience = std::chrono::minutes(5);            ///< and for so long: its holders may come back
+inline constexpr Duration kInputWaitMin = std::chrono::milliseconds(100);      ///< between rounds over all nodes; doubles,
+inline constexpr Duration kInputWaitMax = std::chrono::milliseconds(5000);     ///< up to this
 inline constexpr std::uint64_t kBatchesPerHedge =
     50;  ///< a job gets one second lease for so many committed batches (2 %), and one
+inline constexpr Duration kChoiceBatchMin = std::chrono::milliseconds(20);
+inline constexpr std::size_t kChoiceJobsMax = 16;
+inline constexpr Duration kChoiceTime = std::chrono::milliseconds(1000);  ///< of each job, about, waits at a node
+inline constexpr std::uint32_t kChoiceBatchesMax = 8;                    ///< a slot and job
+/// JobOrder: at once when something changed, but not more often than this ...
+inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
+inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
+inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
+/// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
+inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);
 inline constexpr std::size_t kIsolationNotesMax = 1024;  ///< kept for take_notes; more are dropped
 
 struct SchedulerConfig {
   Duration lease_horizon = std::chrono::milliseconds(1000);
   std::uint32_t attempts_max = 3;  ///< deaths of an executor on one batch before it is isolated
+  SchedulePolicy policy = SchedulePolicy::fair_rate;
+  Duration split_period = std::chrono::seconds(30);  ///< of static_split
+  std::uint64_t seed = 1;                            ///< of the policy random
 };
 
 struct SchedulerJob {
   JobId id;
   std::uint64_t queries = 0;
   std::uint32_t batch = 1;
+  std::uint32_t repeat = 1;           ///< 0 = without end: then `committed` of add_job is as long as the window of batches
+  std::uint64_t first_batch = 0;      ///< of `committed`; those before are done
+  std::vector<JobSegment> segments;   ///< of a following job
   std::uint32_t weight_milli = 1000;
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
+  std::uint32_t nodes_min = 0;
+  std::uint32_t nodes_max = 0;
+  bool urgent = false;  ///< before all others, whatever the priority
   std::string model;  ///< name and version: leases of the same model are cheap one after the other
 };
 
@@ -64,7 +97,7 @@ struct Assignment {
 enum class LeaseLoss : std::uint8_t {
   node_lost,      ///< the node died or its session is over
   executor_died,  ///< counts towards attempts_max
-  input_missing,  ///< counts towards kInputRoundsMax * nodes
+  input_missing,  ///< tried on all nodes, then again and again (kInputWaitMin), given up after kInputPatience
   not_stored,     ///< try again, elsewhere
   returned,       ///< given back untouched: not a retry
   trial_passed,   ///< a trial of a batch that is isolated did not end its executor
@@ -86,12 +119,18 @@ class Scheduler {
 
   // -- jobs --
 
-  /// `committed`: the batches that are done already; all later calls about the job name it by id.
+  /// `committed`: the batches from spec.first_batch on that are done already; all later calls about the job name it by id.
   void add_job(const SchedulerJob& job, std::vector<bool> committed, bool enabled, Time now);
   /// Its leases are forgotten and their credit is free again. Unknown jobs are ignored, here and below.
   void remove_job(JobId job);
+  /// Batches before `first` are done and forgotten, those up to `end` (exclusive) may be leased: of a job without end.
+  void set_window(JobId job, std::uint64_t first, std::uint64_t end);
+  /// More queries came to a following job.
+  void add_segment(JobId job, const JobSegment& segment);
   void set_enabled(JobId job, bool enabled);  ///< false = paused: no new leases
   void change_job(JobId job, std::uint32_t weight_milli, std::uint32_t rate_limit_milli, std::int32_t priority, Time now);
+  /// At least and at most so many nodes; 0 = no bound.
+  void set_nodes(JobId job, std::uint32_t nodes_min, std::uint32_t nodes_max);
 
   // -- nodes --
 
@@ -101,6 +140,9 @@ class Scheduler {
   std::size_t remove_node(NodeId node);
   void set_open(NodeId node, bool open);                ///< false: keeps its leases but gets no new ones (suspect)
   void batch_time(NodeId node, std::uint32_t mean_us);  ///< as the node measures it; 0 = not known
+
+  /// What the node's executors compute now.
+  void progress(NodeId node, const std::vector<RunningBatch>& running, Time now);
 
   // -- a node says what it holds --
 
@@ -125,9 +167,15 @@ class Scheduler {
   /// A second lease of a batch that `node` has been computing for too long (straggler_limit_us), at another open node with free
   /// credit, or none: it has one already, had a death, or the budget (kBatchesPerHedge) is used up.
   [[nodiscard]] std::optional<Assignment> hedge(NodeId node, const LeaseKey& lease, Time now);
+  /// What the nodes should be told now of how far the jobs are, the one furthest behind first: when several jobs compete with long
+  /// batches, and there is news, or the last time is long ago. Each node is told how far they will be when it has a free slot, so
+  /// that two that become free together do not choose the same.
+  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> order_due(Time now);
+  /// Leases of a job that its nodes have not begun, as they are to be given now: its priority has changed.
+  [[nodiscard]] std::vector<Assignment> unstarted(JobId job, std::size_t max);
   /// What happened to isolated batches since the last call.
   [[nodiscard]] std::vector<IsolationNote> take_notes();
-  /// When a rate limit lets the next job go on; kNever when none waits.
+  /// When a rate limit lets the next job go on or an order is due; kNever when there is neither.
   [[nodiscard]] Time wake_at() const;
 
   // -- for reports --
@@ -139,7 +187,7 @@ class Scheduler {
   [[nodiscard]] std::vector<NodeId> nodes_of(JobId job) const;
   [[nodiscard]] std::uint64_t retried(JobId job) const;
   [[nodiscard]] std::uint64_t hedged(JobId job) const;
-  /// Enabled, has batches to lease, and its rate limit does not hold it back: it competes for its share.
+  /// Enabled, has batches to lease, and neither its rate limit nor bounds of its nodes decide for it: it competes for its share.
   [[nodiscard]] bool competes(JobId job) const;
 
  private:
@@ -152,6 +200,14 @@ class Scheduler {
     NodeId node;
     auto operator<=>(const FreeKey&) const = default;
   };
+  struct Run {  ///< a lease that its node has begun
+    Time since{};
+    std::uint32_t expected_us = 0;   ///< 0 = not known
+    std::uint32_t before_milli = 0;  ///< part of it that was computed before this coordinator counted
+    bool ended = false;              ///< computed, not committed yet
+    [[nodiscard]] std::uint64_t done_milli(Time at) const;
+  };
+  class Plan;
   struct Choice {
     BatchIndex batch = 0;
     NodeId node;
@@ -162,6 +218,7 @@ class Scheduler {
   [[nodiscard]] const JobEntry* find(JobId job) const;
   void refresh_runnable(JobEntry& job, bool arrives);
   void refill(JobEntry& job, Time now);
+  [[nodiscard]] bool held_back(JobEntry& job, Time now);
   void release_limited(Time now);
   void refresh_free(NodeEntry& node);
   void set_batch_time(NodeEntry& node, std::uint32_t mean_us);
@@ -170,16 +227,35 @@ class Scheduler {
   void give_back_to_node(JobEntry& job, NodeId node_id);
   void lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why);
   void to_redo(JobEntry& job, BatchIndex batch);
+  void wait_for_input(JobEntry& job, BatchIndex batch, Trouble& trouble);
+  void release_waiting(Time now);
   void count_failure(JobEntry& job, BatchIndex batch, Trouble& trouble, NodeId node, LeaseLoss why);
   void isolate(JobEntry& job, BatchIndex batch, Trouble& trouble, LeaseLoss why);
   void note(IsolationNote::Kind kind, const JobEntry& job, BatchIndex batch, std::uint32_t place = 0);
   [[nodiscard]] bool gives_up(const Trouble& trouble) const;
   std::uint64_t charge_node(JobEntry& job, NodeEntry& node, std::uint32_t queries);
+  void end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease);
+  void refresh_room(JobEntry& job, const NodeEntry& node);
+  [[nodiscard]] std::uint32_t waiting_wanted(const JobEntry& job, const NodeEntry& node) const;
+  void note_took(JobEntry& job, const BatchCommit& commit);
+  void news(Time now);
+  [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
+  void level_new_jobs(Time now);
+  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make_plan(Time now) const;
+  [[nodiscard]] bool order_matters() const;
+  [[nodiscard]] Duration order_interval() const;
+  void reserve_nodes();
+  void split_nodes(Time now);
+  [[nodiscard]] bool may_use(const JobEntry& job, const NodeEntry& node) const;
+  [[nodiscard]] std::optional<Assignment> give_choice(Time now);
+  [[nodiscard]] bool may_overdraw(const JobEntry& job) const;
+  [[nodiscard]] std::optional<Assignment> next_fair(Time now);
+  [[nodiscard]] std::optional<Assignment> next_by_policy(Time now);
   [[nodiscard]] bool allowed(const JobEntry& job, BatchIndex batch, NodeId node) const;
   [[nodiscard]] std::optional<NodeId> free_node(const JobEntry& job, const BatchIndex* batch) const;
   [[nodiscard]] std::optional<Assignment> redo_beyond_credit(Time now);
-  [[nodiscard]] std::optional<NodeId> overdraft_node(const JobEntry& job, const BatchIndex* batch) const;
-  [[nodiscard]] std::optional<Choice> choose_batch(const JobEntry& job, bool overdraft) const;
+  [[nodiscard]] std::optional<NodeId> overdraft_node(const JobEntry& job, const BatchIndex* batch, Time now) const;
+  [[nodiscard]] std::optional<Choice> choose_batch(const JobEntry& job, bool overdraft, Time now) const;
   [[nodiscard]] JobEntry* take_turns(JobEntry& first, NodeId node);
   [[nodiscard]] static std::uint64_t local_pass(const JobEntry& job, const NodeEntry& node);
   Assignment lease(JobEntry& job, const Choice& choice, Time now);
@@ -191,9 +267,22 @@ class Scheduler {
   std::set<FreeKey> free_;                    ///< nodes with credit left
   std::set<FreeKey> spare_;                   ///< nodes that take batches to redo
   std::set<JobId> redoing_;                   ///< jobs that may run and have batches to redo
+  std::set<std::pair<Time, JobId>> waiting_;  ///< jobs with batches that wait for their input, and until when
+  Time now_{};                                ///< the latest that `next` was told
   std::set<std::pair<Time, JobId>> limited_;  ///< jobs that their rate limit holds back, and until when
   std::vector<IsolationNote> notes_;
   std::uint64_t turn_ = 0;
+  std::set<NodeId> choice_;  ///< nodes at which jobs may miss waiting batches
+  bool bounded_ = false;     ///< may_use may say no
+  bool reserve_again_ = false;
+  bool news_ = false;      ///< not seen by `news` yet
+  bool ordering_ = false;  ///< order_matters at the last look
+  std::uint32_t took_us_ = 0;  ///< of batches of late, whatever their job
+  Time ordered_at_{};
+  Time order_at_ = kNever;
+  std::set<JobId> split_between_;  ///< static_split: the jobs that the nodes are divided between
+  Time split_at_{};                ///< static_split: when a node moves
+  Random random_;
 };
 
 }  // namespace idunno

@@ -2,9 +2,12 @@
 /// Private to scheduler*.cc: what the scheduler keeps for each job and node.
 ///
 /// Files: scheduler.cc (jobs, rate limits, commits, reports), _nodes (nodes and their credit, what they say they hold), _leases
-/// (decisions), _losses (leases that come to nothing, isolation, second leases).
+/// (decisions), _progress (what is in work), _plan (the
+/// order that nodes are told), _bounds (which nodes a job may use), _policies (those
+/// for comparison), _losses (leases that come to nothing, isolation, second leases).
 
 #include <algorithm>
+#include <deque>
 
 #include "bus/base/assert.h"
 #include "nodes/jobs/scheduler.h"
@@ -17,6 +20,7 @@ struct Scheduler::Trouble {
   std::uint32_t attempt = 0;  ///< of its next lease: higher than all before
   std::uint32_t deaths = 0;
   std::uint32_t inputs_missing = 0;
+  Time input_missing_since{};  ///< of the first of them
   std::set<NodeId> failed_at;               ///< gets it again only when all others failed too
   std::optional<BatchIsolation> isolation;  ///< after attempts_max deaths
 
@@ -30,6 +34,7 @@ struct Scheduler::JobEntry {
     std::uint32_t attempt = 0;
     std::uint64_t local_cost = 0;  ///< counted in `local`, given back when the lease comes to nothing
     Time told{};                   ///< when the node was last told of it
+    bool adopted = false;          ///< it was given under another coordinator
   };
   struct Out {
     std::vector<Holder> holders;  ///< one; two when it is hedged
@@ -38,16 +43,25 @@ struct Scheduler::JobEntry {
     BatchIsolation::Trial trial;    ///< not empty: a trial
   };
   SchedulerJob spec;
-  std::uint64_t batches = 0;
+  std::uint64_t batches = 0;  ///< that are known, and of a job without end those of its window
   std::uint64_t batches_done = 0;
-  std::vector<bool> committed;
+  std::uint64_t first = 0;     ///< of `committed`; all before are done
+  std::deque<bool> committed;  ///< of batches first, first + 1, ...
   std::uint64_t next = 0;  ///< lowest batch that is to do and not in `out` or `to_redo`; none from here on was leased by us
   std::set<BatchIndex> to_redo;
+  std::set<std::pair<Time, BatchIndex>> waiting;  ///< for their input, until then; may be out or done meanwhile
   std::map<BatchIndex, Out> out;
   std::map<BatchIndex, Trouble> trouble;  ///< at most the batches that are out or to be redone
   std::map<NodeId, std::uint32_t> held;   ///< leases on each node, none 0
   std::map<NodeId, std::uint64_t> local;  ///< what it was leased on each node, by weight, as StrideOrder counts (take_turns)
-  std::set<NodeId> room;                  ///< nodes where it holds fewer leases than there are slots
+  std::map<NodeId, std::uint32_t> begun;  ///< of those held, how many are in NodeEntry::runs; none 0
+  std::map<NodeId, std::uint32_t> took;   ///< microseconds of a batch on each node, of late
+  std::uint32_t took_us = 0;              ///< on all, 0 = not known
+  std::set<NodeId> room;                  ///< nodes where fewer of its leases wait than should (waiting_wanted)
+  bool arriving = true;                   ///< none of its batches was committed since it came: it has no claim to the time before
+  bool wants_nodes = false;               ///< enabled, and has work
+  std::uint32_t reserved = 0;             ///< nodes that are kept for it
+  std::uint64_t split_served = 0;         ///< static_split: queries committed in this period
   bool enabled = false;
   bool limited = false;  ///< waits in limited_ until limited_until
   Time limited_until{};
@@ -56,14 +70,15 @@ struct Scheduler::JobEntry {
   std::uint64_t retried = 0;
   std::uint64_t hedged = 0;
 
-  [[nodiscard]] bool has_work() const { return !to_redo.empty() || next < batches; }
-  [[nodiscard]] std::uint32_t queries_of(std::uint64_t index) const {
-    const std::uint64_t first = index * spec.batch;
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.batch, spec.queries - first));
+  [[nodiscard]] bool is_committed(std::uint64_t batch) const { return batch < first || committed[batch - first]; }
+  [[nodiscard]] BatchPlace place(std::uint64_t index) const {
+    return place_of(JobShape{spec.queries, spec.batch, spec.repeat}, spec.segments, index);
   }
+  [[nodiscard]] bool has_work() const { return !to_redo.empty() || next < batches; }
+  [[nodiscard]] std::uint32_t queries_of(std::uint64_t index) const { return place(index).queries; }
   /// Batches beyond `next` may be adopted, and lost again, before it comes to them.
   void skip_taken() {
-    const auto taken = [&](BatchIndex batch) { return committed[batch] || out.contains(batch) || to_redo.contains(batch); };
+    const auto taken = [&](BatchIndex batch) { return is_committed(batch) || out.contains(batch) || to_redo.contains(batch); };
     while (next < batches && taken(static_cast<BatchIndex>(next))) ++next;
   }
   [[nodiscard]] Lease lease_of(BatchIndex batch, const Out& given, const Holder& holder) const;
@@ -82,9 +97,22 @@ struct Scheduler::NodeEntry {
   std::uint32_t leased = 0;
   std::uint64_t turn = 0;
   std::string last_model;
+  std::map<LeaseKey, Run> runs;  ///< what it has begun
+  JobId kept_for;                ///< nodes_min, or static_split: only this job's leases; 0 = anybody's
   std::uint64_t local_floor =
       0;  ///< where a job starts that comes to this node, or comes back: it claims nothing for its absence
   FreeKey key{};
+
+  /// Until one of its slots is free, as far as is known.
+  [[nodiscard]] Duration next_slot(Time now) const {
+    if (runs.size() < slots) return {};
+    Duration shortest = Duration::max();
+    for (const auto& [lease, run] : runs) {
+      const Duration left = run.since + Duration(run.expected_us) - now;
+      shortest = std::min(shortest, run.ended ? Duration{} : std::max(left, Duration{}));
+    }
+    return shortest;
+  }
 };
 
 }  // namespace idunno

@@ -33,10 +33,14 @@ void Scheduler::lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why
   trouble.attempted(holder->attempt);
   if (const auto local = job.local.find(node); local != job.local.end())
     local->second -= std::min(local->second, holder->local_cost);
+  end_run(job, *nodes_.at(node), {job.spec.id, batch, holder->attempt});
   out.holders.erase(holder);
   give_back_to_node(job, node);
+  news_ = true;
   count_failure(job, batch, trouble, node, why);
-  if (out.holders.empty()) to_redo(job, batch);
+  if (!out.holders.empty()) return;
+  to_redo(job, batch);
+  if (why == LeaseLoss::input_missing) wait_for_input(job, batch, trouble);
 }
 
 void Scheduler::to_redo(JobEntry& job, BatchIndex batch) {
@@ -47,12 +51,42 @@ void Scheduler::to_redo(JobEntry& job, BatchIndex batch) {
   job.to_redo.insert(batch);
 }
 
+/// Nobody could read it: the nodes that hold it are down, as it seems, and may be back in a moment. Rows that say "missing" would
+/// be there for ever.
+void Scheduler::wait_for_input(JobEntry& job, BatchIndex batch, Trouble& trouble) {
+  const std::size_t nodes = std::max<std::size_t>(nodes_.size(), 1);
+  if (trouble.inputs_missing % nodes != 0 && !gives_up(trouble)) return;
+  const std::size_t rounds = std::clamp<std::size_t>(trouble.inputs_missing / nodes, 1, 16);
+  const Time at = now_ + std::min(kInputWaitMin * (1 << (rounds - 1)), kInputWaitMax);
+  job.to_redo.erase(batch);
+  job.waiting.emplace(at, batch);
+  waiting_.emplace(at, job.spec.id);
+}
+
+void Scheduler::release_waiting(Time now) {
+  now_ = std::max(now_, now);
+  while (!waiting_.empty() && waiting_.begin()->first <= now) {
+    const JobId id = waiting_.begin()->second;
+    waiting_.erase(waiting_.begin());
+    JobEntry* job = find(id);
+    if (job == nullptr) continue;
+    while (!job->waiting.empty() && job->waiting.begin()->first <= now) {
+      const BatchIndex batch = job->waiting.begin()->second;
+      job->waiting.erase(job->waiting.begin());
+      if (!job->is_committed(batch) && !job->out.contains(batch)) job->to_redo.insert(batch);
+    }
+    refresh_runnable(*job, false);
+  }
+}
+
 void Scheduler::count_failure(JobEntry& job, BatchIndex batch, Trouble& trouble, NodeId node, LeaseLoss why) {
   if (why == LeaseLoss::executor_died || why == LeaseLoss::trial_passed) isolate(job, batch, trouble, why);
   if (why == LeaseLoss::returned || why == LeaseLoss::trial_passed) return;
   ++job.retried;
   if (why == LeaseLoss::node_lost) return;  // a node that returns is as good as any
-  if (why == LeaseLoss::input_missing) ++trouble.inputs_missing;
+  if (why == LeaseLoss::input_missing) {
+    if (trouble.inputs_missing++ == 0) trouble.input_missing_since = now_;
+  }
   if (trouble.isolation) trouble.failed_at.clear();  // trials only keep off the node of the last failure
   trouble.failed_at.insert(node);
   const bool everywhere = std::all_of(nodes_.begin(), nodes_.end(), [&](const auto& entry) {
@@ -63,7 +97,7 @@ void Scheduler::count_failure(JobEntry& job, BatchIndex batch, Trouble& trouble,
 
 bool Scheduler::gives_up(const Trouble& trouble) const {
   const std::uint64_t inputs_max = std::uint64_t{kInputRoundsMax} * std::max<std::size_t>(nodes_.size(), 1);
-  return trouble.inputs_missing >= inputs_max ||
+  return (trouble.inputs_missing >= inputs_max && now_ - trouble.input_missing_since >= kInputPatience) ||
          (trouble.isolation && trouble.isolation->step() == BatchIsolation::Step::give_up);
 }
 
@@ -96,7 +130,7 @@ void Scheduler::isolate(JobEntry& job, BatchIndex batch, Trouble& trouble, Lease
 
 void Scheduler::note(IsolationNote::Kind kind, const JobEntry& job, BatchIndex batch, std::uint32_t place) {
   if (notes_.size() >= kIsolationNotesMax) return;
-  notes_.push_back({kind, job.spec.id, batch, std::uint64_t{batch} * job.spec.batch + place});
+  notes_.push_back({kind, job.spec.id, batch, job.place(batch).first_query + place});
 }
 
 std::vector<IsolationNote> Scheduler::take_notes() { return std::exchange(notes_, {}); }
@@ -119,6 +153,20 @@ std::vector<Assignment> Scheduler::unanswered(Time now, Duration age, std::size_
   return found;
 }
 
+std::vector<Assignment> Scheduler::unstarted(JobId id, std::size_t max) {
+  std::vector<Assignment> found;
+  JobEntry* job = find(id);
+  if (job == nullptr) return found;
+  for (const auto& [batch, out] : job->out) {
+    for (const JobEntry::Holder& holder : out.holders) {
+      if (found.size() >= max) return found;
+      if (!nodes_.at(holder.node)->runs.contains({id, batch, holder.attempt}))
+        found.push_back({holder.node, job->lease_of(batch, out, holder)});
+    }
+  }
+  return found;
+}
+
 std::optional<Assignment> Scheduler::hedge(NodeId node, const LeaseKey& key, Time now) {
   JobEntry* job = find(key.job);
   if (job == nullptr || !job->enabled || job->hedged > job->batches_done / kBatchesPerHedge) return std::nullopt;
@@ -132,14 +180,14 @@ std::optional<Assignment> Scheduler::hedge(NodeId node, const LeaseKey& key, Tim
     return std::nullopt;
   NodeEntry* best = nullptr;
   for (const auto& [id, other] : nodes_) {
-    if (id == node || !other->open || other->leased >= other->credit) continue;
+    if (id == node || !other->open || other->leased >= other->credit || !may_use(*job, *other)) continue;
     const auto share = [](const NodeEntry& entry) { return std::uint64_t{entry.leased} * 1000 / entry.slots; };
     if (best == nullptr || share(*other) < share(*best)) best = other.get();
   }
   if (best == nullptr) return std::nullopt;
   Trouble& trouble = job->trouble[key.batch];
   trouble.attempted(key.attempt);
-  const JobEntry::Holder second{best->id, trouble.attempt, 0, now};
+  const JobEntry::Holder second{best->id, trouble.attempt, 0, now, false};
   trouble.attempted(second.attempt);
   out.holders.push_back(second);
   ++job->hedged;

@@ -34,14 +34,9 @@ void Scheduler::add_node(NodeId id, std::uint32_t slots) {
   node.slots = slots;
   node.open = true;
   set_batch_time(node, node.mean_us);
-  for (auto& [job_id, job] : jobs_) {
-    const auto held = job->held.find(id);
-    if (held == job->held.end() || held->second < slots) {
-      job->room.insert(id);
-    } else {
-      job->room.erase(id);
-    }
-  }
+  for (auto& [job_id, job] : jobs_) refresh_room(*job, node);
+  reserve_again_ = true;
+  split_between_.clear();
 }
 
 std::size_t Scheduler::remove_node(NodeId id) {
@@ -54,7 +49,11 @@ std::size_t Scheduler::remove_node(NodeId id) {
   for (auto& [job_id, job] : jobs_) {
     job->room.erase(id);
     job->local.erase(id);
+    job->took.erase(id);
   }
+  choice_.erase(id);
+  reserve_again_ = true;
+  split_between_.clear();
   return count;
 }
 
@@ -62,6 +61,8 @@ void Scheduler::set_open(NodeId id, bool open) {
   const auto found = nodes_.find(id);
   if (found == nodes_.end()) return;
   found->second->open = open;
+  reserve_again_ = true;
+  split_between_.clear();
   refresh_free(*found->second);
 }
 
@@ -92,6 +93,7 @@ void Scheduler::refresh_free(NodeEntry& node) {
   node.spare = node.open && node.leased < node.credit + node.slots * kRedoLeasesPerSlot;
   if (node.listed) free_.insert(node.key);
   if (node.spare) spare_.insert(node.key);
+  choice_.insert(node.id);
 }
 
 // ---- a node's share ---------------------------------------------------------------------------------------------------
@@ -100,7 +102,8 @@ void Scheduler::take_from_node(JobEntry& job, NodeEntry& node) {
   ++node.leased;
   node.turn = ++turn_;
   if (node.last_model != job.spec.model) node.last_model = job.spec.model;
-  if (++job.held[node.id] >= node.slots) job.room.erase(node.id);
+  ++job.held[node.id];
+  refresh_room(job, node);
   refresh_free(node);
 }
 
@@ -108,8 +111,8 @@ void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id) {
   const auto held = job.held.find(node_id);
   ASSERT(held != job.held.end());
   NodeEntry& node = *nodes_.at(node_id);
-  if (--held->second < node.slots) job.room.insert(node_id);
-  if (held->second == 0) job.held.erase(held);
+  if (--held->second == 0) job.held.erase(held);
+  refresh_room(job, node);
   --node.leased;
   refresh_free(node);
 }
@@ -119,7 +122,7 @@ void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id) {
 bool Scheduler::adopt(NodeId id, const LeaseKey& key, HeldStage stage, Time now) {
   JobEntry* job = find(key.job);
   const auto node = nodes_.find(id);
-  if (job == nullptr || node == nodes_.end() || key.batch >= job->batches || job->committed[key.batch]) return false;
+  if (job == nullptr || node == nodes_.end() || key.batch >= job->batches || job->is_committed(key.batch)) return false;
   if (!job->enabled && stage == HeldStage::waiting) return false;
   if (const auto out = job->out.find(key.batch); out != job->out.end()) {
     for (JobEntry::Holder& holder : out->second.holders) {
@@ -137,7 +140,9 @@ bool Scheduler::adopt(NodeId id, const LeaseKey& key, HeldStage stage, Time now)
   JobEntry::Out out;
   out.pass = order_.pass(key.job);
   order_.leased(key.job, queries);
-  out.holders.push_back({id, key.attempt, charge_node(*job, *node->second, queries), now});
+  out.holders.push_back({id, key.attempt, charge_node(*job, *node->second, queries), now, true});
+  // Computed before this coordinator counted.
+  if (stage == HeldStage::finished) order_.shift(key.job, -static_cast<std::int64_t>(order_.cost(key.job, queries)));
   job->out.emplace(key.batch, std::move(out));
   take_from_node(*job, *node->second);
   job->skip_taken();

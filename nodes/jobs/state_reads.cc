@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bus/names.h"
 #include "nodes/jobs/rate_window.h"
 
 namespace idunno {
@@ -55,23 +56,27 @@ Result<JobResultsReply> read_state(const ClusterState& state, const JobResultsRe
   if (job == nullptr) return no_such_job("results of", request.job);
   JobResultsReply reply;
   reply.state = job->state;
-  reply.batches = job->batches;
+  const Job::Range shown = job->shown();
+  reply.batches = shown.count;
   const FileVersion* file = state.files().find(job->result_path, kResultVersion);
   if (file == nullptr) {
     return Error{Errc::not_found, fmt::format("results of {}: its file {} was removed", to_string(job->id), job->result_path)};
   }
   const std::uint64_t asked = std::min<std::uint64_t>(request.max_batches, kBlocksPerRequestMax);
-  const std::uint64_t first = std::min(request.first_batch, job->batches);
-  const std::uint64_t last = std::min(first + asked, job->batches);
+  const std::uint64_t first = std::min(request.first_batch, shown.count);
+  const std::uint64_t last = std::min(first + asked, shown.count);
+  if (first == last) return reply;
+  const std::size_t slot = job->slot(shown.first + first);
   // A closed file has no empty places: batch b is then the block after those of the committed batches below b.
-  std::uint64_t at = first;
+  std::uint64_t at = slot;
   if (!file->open) {
-    at = static_cast<std::uint64_t>(std::count_if(job->digests.begin(), job->digests.begin() + static_cast<std::ptrdiff_t>(first),
+    at = static_cast<std::uint64_t>(std::count_if(job->digests.begin(), job->digests.begin() + static_cast<std::ptrdiff_t>(slot),
                                                   [](const Hash128& digest) { return digest != Hash128{}; }));
   }
-  for (std::uint64_t batch = first; batch < last; ++batch) {
-    const bool there = job->committed(static_cast<BatchIndex>(batch));
-    if (there && (at >= file->blocks.size() || file->blocks[at].hash != job->digests[batch])) {
+  for (std::uint64_t i = 0; i < last - first; ++i) {
+    const Hash128& digest = job->digests[slot + i];
+    const bool there = digest != Hash128{};
+    if (there && (at >= file->blocks.size() || file->blocks[at].hash != digest)) {
       return Error{Errc::not_found, fmt::format("results of {}: {} is not what the job wrote; somebody put another "
                                                 "file in its place",
                                                 to_string(job->id), job->result_path)};
@@ -111,12 +116,29 @@ std::vector<const Job*> jobs_to_report(const ClusterState& state, const std::vec
   return jobs;
 }
 
-JobReport report_of(const Job& job) {
+namespace {
+
+/// A job that runs as far as its user is concerned, and gets no leases in the present phase.
+std::string wait_for_phase(JobKind kind, Phase present) {
+  const std::string wanted = kind == JobKind::training ? "training" : "inference";
+  if (present == Phase::none)
+    return fmt::format("waits for the phase {0}: no phase is on; `idunno phase start {0}` begins it", wanted);
+  return fmt::format("waits for the phase {}: the phase {} is on; `idunno phase stop` ends it", wanted, to_string(present));
+}
+
+}  // namespace
+
+JobReport report_of(const ClusterState& state, const Job& job) {
   JobReport report;
   report.id = job.id;
   report.spec = job.spec;
   report.state = job.state;
   report.reason = job.reason;
+  if (job.state == JobState::running && !state.phase_fits(job.spec.kind)) {
+    report.state = JobState::queued;
+    report.reason = wait_for_phase(job.spec.kind, state.phase().phase);
+  }
+  report.total = job.endless() ? 0 : job.spec.queries * job.spec.repeat;
   report.done = job.queries_done;
   report.errors = job.errors;
   report.batches_done = job.batches_done;
@@ -128,6 +150,8 @@ JobReport report_of(const Job& job) {
   report.digest = job.digest;
   report.duplicate_commits = job.duplicate_commits;
   report.conflicting_commits = job.conflicting_commits;
+  report.model_loads = job.model_loads;
+  report.model_load_us = job.model_load_us;
   report.quarantined = job.quarantined;
   return report;
 }
@@ -143,7 +167,7 @@ Result<JobReportsReply> read_state(const ClusterState& state, const JobReportsRe
   JobReportsReply reply;
   std::size_t bytes = 0;
   for (const Job* job : jobs_to_report(state, request.jobs)) {
-    JobReport one = report_of(*job);
+    JobReport one = report_of(state, *job);
     bytes += report_bytes(one);
     if (bytes > kReportBytesMax) break;
     reply.jobs.push_back(std::move(one));
@@ -153,12 +177,15 @@ Result<JobReportsReply> read_state(const ClusterState& state, const JobReportsRe
 }
 
 void fill_status(const ClusterState& state, StatusReply& reply) {
-  reply.phase = "inference";
+  reply.phase = to_string(state.phase().phase);
+  reply.phase_number = state.phase().number;
+  reply.phase_since_ms = state.phase().since_ms;
   reply.files = state.files().files();
   reply.blocks = state.files().blocks();
   reply.logical_bytes = state.files().logical_bytes();
   reply.jobs_running = static_cast<std::uint32_t>(std::count_if(
-      state.jobs().begin(), state.jobs().end(), [](const auto& job) { return job.second.state == JobState::running; }));
+      state.jobs().begin(), state.jobs().end(),
+      [&](const auto& job) { return job.second.state == JobState::running && state.phase_fits(job.second.spec.kind); }));
   reply.log_index = state.applied_index().value;
 }
 

@@ -24,7 +24,7 @@ inline constexpr std::size_t kReportBytesMax = 900U << 10U;  ///< of one answer,
 [[nodiscard]] Status check_reports(const ClusterState& state, const JobReportsRequest& request);
 /// The jobs to report, the newest first: those asked for, or all.
 [[nodiscard]] std::vector<const Job*> jobs_to_report(const ClusterState& state, const std::vector<JobId>& ids);
-[[nodiscard]] JobReport report_of(const Job& job);
+[[nodiscard]] JobReport report_of(const ClusterState& state, const Job& job);
 [[nodiscard]] std::size_t report_bytes(const JobReport& report);  ///< encoded, at most
 /// The part of `status` that the state knows.
 void fill_status(const ClusterState& state, StatusReply& reply);

@@ -19,7 +19,19 @@ std::uint64_t StrideOrder::pass_of(const Entry& entry, std::uint64_t queries) {
 }
 
 StrideOrder::Key StrideOrder::key_of(JobId job, const Entry& entry) {
-  return Key{-static_cast<std::int64_t>(entry.priority), pass_of(entry, entry.served + entry.leased), job};
+  const std::int64_t down = entry.urgent ? INT64_MIN : -static_cast<std::int64_t>(entry.priority);
+  return Key{down, pass_of(entry, entry.served + entry.leased), job};
+}
+
+/// What a lease of so many queries counts.
+std::uint64_t StrideOrder::amount(std::uint64_t queries) const {
+  const bool batches = policy_ == SchedulePolicy::round_robin || policy_ == SchedulePolicy::weighted_round_robin;
+  return batches ? 1 : queries;
+}
+
+std::uint32_t StrideOrder::counted_weight(std::uint32_t weight_milli) const {
+  const bool alike = policy_ == SchedulePolicy::round_robin || policy_ == SchedulePolicy::least_load;
+  return alike ? 1000 : weight_milli;
 }
 
 template <class Change>
@@ -38,7 +50,7 @@ std::uint64_t StrideOrder::arrival_pass(JobId job, const Entry& entry) const {
   bool found = false;
   std::uint64_t lowest = 0;
   for (const auto& [id, other] : jobs_) {
-    if (id == job || other.priority != entry.priority || !other.runnable) continue;
+    if (id == job || other.priority != entry.priority || other.urgent != entry.urgent || !other.runnable) continue;
     const std::uint64_t pass = pass_of(other, other.served);
     lowest = found ? std::min(lowest, pass) : pass;
     found = true;
@@ -52,11 +64,12 @@ void StrideOrder::restart_at(Entry& entry, std::uint64_t pass) {
   entry.base = pass;
 }
 
-void StrideOrder::add(JobId job, std::uint32_t weight_milli, std::int32_t priority) {
+void StrideOrder::add(JobId job, std::uint32_t weight_milli, std::int32_t priority, bool urgent) {
   ASSERT(!jobs_.contains(job));
   Entry& entry = jobs_[job];
-  entry.weight_milli = weight_milli;
+  entry.weight_milli = counted_weight(weight_milli);
   entry.priority = priority;
+  entry.urgent = urgent;
   restart_at(entry, arrival_pass(job, entry));
 }
 
@@ -70,7 +83,7 @@ void StrideOrder::remove(JobId job) {
 void StrideOrder::change(JobId job, std::uint32_t weight_milli, std::int32_t priority) {
   update(job, [&](Entry& entry) {
     restart_at(entry, pass_of(entry, entry.served));
-    entry.weight_milli = weight_milli;
+    entry.weight_milli = counted_weight(weight_milli);
     if (entry.priority == priority) return;
     entry.priority = priority;
     restart_at(entry, arrival_pass(job, entry));
@@ -89,27 +102,36 @@ void StrideOrder::set_runnable(JobId job, bool runnable, bool arrives) {
 void StrideOrder::leased(JobId job, std::uint64_t queries) {
   update(job, [&](Entry& entry) {
     floor_ = std::max(floor_, pass_of(entry, entry.served));
-    entry.leased += queries;
+    entry.leased += amount(queries);
   });
 }
 
 void StrideOrder::lost(JobId job, std::uint64_t queries) {
   update(job, [&](Entry& entry) {
-    ASSERT(entry.leased >= queries);
-    entry.leased -= queries;
+    ASSERT(entry.leased >= amount(queries));
+    entry.leased -= amount(queries);
   });
 }
 
 void StrideOrder::served(JobId job, std::uint64_t queries) {
+  if (policy_ == SchedulePolicy::least_load) return lost(job, queries);
   const auto found = jobs_.find(job);
   ASSERT(found != jobs_.end());
-  ASSERT(found->second.leased >= queries);
-  found->second.leased -= queries;  // the sum, and so the place in the order, stays
-  found->second.served += queries;
+  ASSERT(found->second.leased >= amount(queries));
+  found->second.leased -= amount(queries);  // the sum, and so the place in the order, stays
+  found->second.served += amount(queries);
 }
 
 void StrideOrder::served_unleased(JobId job, std::uint64_t queries) {
-  update(job, [&](Entry& entry) { entry.served += queries; });
+  if (policy_ == SchedulePolicy::least_load) return;
+  update(job, [&](Entry& entry) { entry.served += amount(queries); });
+}
+
+void StrideOrder::shift(JobId job, std::int64_t passes) {
+  update(job, [&](Entry& entry) {
+    const std::uint64_t down = passes < 0 ? static_cast<std::uint64_t>(-passes) : 0;
+    entry.base = passes < 0 ? entry.base - std::min(entry.base, down) : entry.base + static_cast<std::uint64_t>(passes);
+  });
 }
 
 std::uint64_t StrideOrder::pass(JobId job) const {
@@ -118,10 +140,16 @@ std::uint64_t StrideOrder::pass(JobId job) const {
   return key_of(job, found->second).pass;
 }
 
+std::uint64_t StrideOrder::served_pass(JobId job) const {
+  const auto found = jobs_.find(job);
+  ASSERT(found != jobs_.end());
+  return pass_of(found->second, found->second.served);
+}
+
 std::uint64_t StrideOrder::cost(JobId job, std::uint64_t queries) const {
   const auto found = jobs_.find(job);
   ASSERT(found != jobs_.end());
-  return scaled(queries, found->second.weight_milli);
+  return scaled(amount(queries), found->second.weight_milli);
 }
 
 }  // namespace idunno

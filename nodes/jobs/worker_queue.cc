@@ -11,8 +11,11 @@
 
 namespace idunno {
 
-WorkerQueue::WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline)
-    : input_bytes_max_(input_bytes_max), pipeline_us_(duration_us(pipeline)), slots_(slots) {
+WorkerQueue::WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline, Duration reload_lag)
+    : input_bytes_max_(input_bytes_max),
+      pipeline_us_(duration_us(pipeline)),
+      slots_(slots),
+      reload_lag_ms_(static_cast<std::int64_t>(duration_us(reload_lag)) / 1000) {
   ASSERT(slots >= 1);
 }
 
@@ -66,6 +69,7 @@ void WorkerQueue::granted(const LeaseGrant& grant, Time now, WorkerOutput& out) 
   now_ = std::max(now_, now);
   for (const JobDescription& description : grant.descriptions) {
     JobInfo& job = jobs_[description.job];
+    if (job.leases == 0) job.urgent = description.spec.urgent;  // the leases are ranked by it
     job.description = description;
     job.model = fmt::format("{}:{}", description.model.name, description.model.version);
     job.session = session_;
@@ -106,9 +110,28 @@ void WorkerQueue::give_again(Held& held, const Lease& lease) {
   held.unwanted = false;
   std::set<Rank>* waiting = waiting_set(held.stage);
   if (waiting == nullptr) return;
+  if (held.stage == Stage::ready) {
+    remove_ready(held.lease);
+    held.lease = lease;
+    return add_ready(lease);
+  }
   waiting->erase(rank_of(held.lease));
   held.lease = lease;
   waiting->insert(rank_of(lease));
+}
+
+void WorkerQueue::add_ready(const Lease& lease) {
+  const Rank rank = rank_of(lease);
+  ready_.insert(rank);
+  ready_of_[lease.job].emplace(rank.urgency, rank.key);
+}
+
+void WorkerQueue::remove_ready(const Lease& lease) {
+  const Rank rank = rank_of(lease);
+  ready_.erase(rank);
+  const auto of_job = ready_of_.find(lease.job);
+  of_job->second.erase({rank.urgency, rank.key});
+  if (of_job->second.empty()) ready_of_.erase(of_job);
 }
 
 /// The set that holds leases of this stage; none once they run.
@@ -163,7 +186,7 @@ void WorkerQueue::leave_stage(Held& held) {
       --jobs_.at(held.lease.job).fetching;
       break;
     case Stage::ready:
-      ready_.erase(rank_of(held.lease));
+      remove_ready(held.lease);
       input_bytes_ -= held.bytes.value_or(0);
       break;
     case Stage::running: {

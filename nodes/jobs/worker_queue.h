@@ -1,7 +1,14 @@
 #pragma once
 /// What a worker decides: which leased batch is fetched, which runs next in which slot, which results are offered to the
-/// coordinator. Pure. A lease goes: queued -> fetching -> ready -> running -> storing -> offered -> gone. Batches start in order
-/// of (priority descending, pass, job, batch), so a new job runs at the next batch border.
+/// coordinator. Pure. A lease goes: queued -> fetching -> ready -> running -> storing -> offered -> gone.
+///
+/// When a slot becomes free, the ready batches of the highest priority compete (those of urgent jobs before all), so that a new
+/// job runs at the next batch border. While the coordinator tells how far the jobs are in the whole cluster (`ordered`), the job
+/// goes first that would be behind the others most, counting what this worker started since; in a job the lowest batch. Without
+/// such news, or when they are older than kJobOrderAgeMax, leases start in the order (priority, pass, job, batch).
+///
+/// When an executor had to load a model again, memory is short: then a job whose model is loaded goes before one that lags
+/// behind, unless that lags by more than reload_lag.
 ///
 /// The shell obeys WorkerOutput (discard first) and reports back with the matching call; every report about a lease that is gone
 /// is ignored. Each lease ends in exactly one of: its offer is answered, it is reported as failed (a trial run that passed, too),
@@ -14,6 +21,7 @@
 /// slot; kPipelineMax batches in a slot.
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -28,6 +36,7 @@ namespace idunno {
 inline constexpr std::size_t kLeasesHeldMax = 65536;
 inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
+inline constexpr Duration kJobOrderAgeMax = std::chrono::seconds(2);
 /// Far beyond what fetching a model and inputs or storing a result takes with all its own time limits: whoever needs longer has
 /// lost the batch, and it is reported as failed so that another node gets it.
 inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);
@@ -55,7 +64,8 @@ class WorkerQueue {
   /// `pipeline`: batches that take less than this on average are handed to an executor ahead of need (several per slot at once,
   /// together not longer than this), so that short batches do not wait for a round trip; longer ones one at a time, so that a new
   /// job waits for one batch at most. `slots` >= 1.
-  WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline = std::chrono::milliseconds(5));
+  WorkerQueue(std::uint32_t slots, std::uint64_t input_bytes_max, Duration pipeline = std::chrono::milliseconds(5),
+              Duration reload_lag = std::chrono::milliseconds(300));
 
   /// Another coordinator, or the same anew: what is held goes on, but for `dropped`. Of those, what does not run is forgotten,
   /// and what runs becomes unwanted (an executor cannot be interrupted without costing its other work). Results that are stored
@@ -68,6 +78,8 @@ class WorkerQueue {
   /// Also of leases that are held already: those are not started twice, and are wanted again.
   void granted(const LeaseGrant& grant, Time now, WorkerOutput& out);
   void dropped(const LeaseDrop& drop, WorkerOutput& out);
+  /// How far the jobs are in the whole cluster: what starts next follows it for kJobOrderAgeMax.
+  void ordered(const JobOrder& order, Time now);
   void input_ready(const LeaseKey& lease, std::uint64_t bytes, Time now, WorkerOutput& out);
   void input_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
   /// The executor began with it (told for the events and the time).
@@ -75,8 +87,9 @@ class WorkerQueue {
   /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
   /// store_failed. False: the lease is gone, its job is over or it was a trial; nothing is to be written, no answer is waited
   /// for.
+  /// `load_us`: of its time, loading the model.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                              WorkerOutput& out);
+                              WorkerOutput& out, std::uint64_t load_us = 0);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
               WorkerOutput& out);
   void stored(const LeaseKey& lease, const BlockRef& block, NodeId self, Time now, WorkerOutput& out);
@@ -106,6 +119,7 @@ class WorkerQueue {
     LeaseKey key;
     auto operator<=>(const Rank&) const = default;
   };
+  static constexpr std::size_t kNeverLoaded = SIZE_MAX;
   struct Held {
     Lease lease;
     Stage stage = Stage::queued;
@@ -113,7 +127,8 @@ class WorkerQueue {
     std::optional<std::uint64_t> bytes;  ///< of its inputs, once known
     std::uint64_t reserved_bytes = 0;    ///< counted for it while it is fetched
     std::uint32_t slot = 0;
-    std::uint64_t expected_us = 0;  ///< what was counted for it in the slot
+    std::uint64_t expected_us = 0;            ///< what was counted for it in the slot
+    std::size_t models_since = kNeverLoaded;  ///< at its start
     bool began = false;
     Time since{};       ///< when it came to the stage fetching or storing
     Time arrived{};     ///< when the lease came
@@ -127,6 +142,7 @@ class WorkerQueue {
   struct JobInfo {
     JobDescription description;
     std::string model;          ///< with its version
+    bool urgent = false;
     std::uint64_t session = 0;  ///< in which the description came
     bool over = false;
     std::size_t leases = 0;
@@ -139,12 +155,31 @@ class WorkerQueue {
     std::size_t batches = 0;
     std::uint64_t expected_us = 0;
     Time last_finished{};
-    std::string model;  ///< of the last batch handed to it
+    std::string model;                ///< of the last batch handed to it
+    std::vector<std::string> models;  ///< that it has computed, the last one first
+  };
+  struct Standing {
+    std::uint64_t pass = 0;  ///< as told, and what was started here since
+    std::uint64_t per_query = 0;
+    std::uint64_t told = 0;
+  };
+  struct RecentStart {
+    Time at{};
+    JobId job;
+    std::uint32_t queries = 0;
+  };
+  struct Candidate {
+    std::uint64_t standing = 0;
+    const Lease* lease = nullptr;
+    const JobInfo* job = nullptr;
   };
   using HeldMap = std::map<LeaseKey, Held>;
 
   [[nodiscard]] static LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }
-  [[nodiscard]] static Rank rank_of(const Lease& lease) { return {-std::int64_t{lease.priority}, lease.pass, key_of(lease)}; }
+  /// Of a lease that is held: its job is known.
+  [[nodiscard]] Rank rank_of(const Lease& lease) const {
+    return {jobs_.at(lease.job).urgent ? INT64_MIN : -std::int64_t{lease.priority}, lease.pass, key_of(lease)};
+  }
   [[nodiscard]] Held* find(const LeaseKey& key, Stage stage);
   [[nodiscard]] static std::uint64_t duration_us(Duration duration) {
     return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
@@ -154,6 +189,8 @@ class WorkerQueue {
   void add(const Lease& lease, WorkerOutput& out);
   void give_again(Held& held, const Lease& lease);
   [[nodiscard]] std::set<Rank>* waiting_set(Stage stage);
+  void add_ready(const Lease& lease);
+  void remove_ready(const Lease& lease);
   void forget_stale_jobs(WorkerOutput& out);
   void leave_stage(Held& held);
   HeldMap::iterator end(HeldMap::iterator at, WorkerOutput& out);
@@ -163,7 +200,20 @@ class WorkerQueue {
   void go_on(WorkerOutput& out);
   void start_ready(WorkerOutput& out);
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_start() const;
+  [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_by_order() const;
+  [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_loaded(const std::vector<Candidate>& candidates,
+                                                                            std::uint64_t lowest, std::size_t batches) const;
+  [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_by_rank() const;
+  [[nodiscard]] std::optional<std::uint32_t> emptiest_slot(const JobInfo& job) const;
   [[nodiscard]] bool has_room(const Slot& slot, const JobInfo& job) const;
+  [[nodiscard]] bool has_order() const;
+  [[nodiscard]] std::uint64_t standing(const Lease& lease) const;
+  void measure_pass_rate(const JobOrder& order);
+  void note_start(const Lease& lease);
+  [[nodiscard]] static std::size_t models_since(const Slot& slot, const std::string& model);
+  [[nodiscard]] bool is_loaded(const Slot& slot, const std::string& model) const;
+  static void note_model(Slot& slot, const std::string& model);
+  void learn_models_fit(std::size_t since, bool loaded_again);
   void fetch_more(WorkerOutput& out);
   [[nodiscard]] bool is_next_up(const Rank& rank) const;
   [[nodiscard]] std::uint64_t expected_bytes(const Held& held) const;
@@ -179,12 +229,19 @@ class WorkerQueue {
   std::set<Rank> queued_;  ///< these three hold the leases that do not run yet
   std::set<Rank> fetching_;
   std::set<Rank> ready_;
+  std::map<JobId, std::set<std::pair<std::int64_t, LeaseKey>>> ready_of_;  ///< the same by job, by urgency and batch; none empty
   std::set<LeaseKey> computing_;  ///< running, and its executor has begun
   std::vector<Slot> slots_;
   std::uint64_t input_bytes_ = 0;
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive
   std::uint32_t running_ = 0;
   std::uint32_t mean_batch_us_ = 0;
+  std::map<JobId, Standing> order_;  ///< as the coordinator told it last
+  Time ordered_at_{};
+  std::deque<RecentStart> recent_starts_;
+  std::int64_t pass_per_s_ = 0;            ///< of the jobs in the order, on average
+  std::size_t models_fit_ = kNeverLoaded;  ///< an executor keeps so many models; kNeverLoaded: all, as far as is known
+  std::int64_t reload_lag_ms_;
 };
 
 }  // namespace idunno

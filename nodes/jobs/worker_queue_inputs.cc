@@ -19,7 +19,7 @@ void WorkerQueue::input_ready(const LeaseKey& lease, std::uint64_t bytes, Time n
   held->bytes = bytes;
   held->stage = Stage::ready;
   held->fetched = now_;
-  ready_.insert(rank_of(held->lease));
+  add_ready(held->lease);
   input_bytes_ += bytes;
   JobInfo& job = jobs_.at(lease.job);
   // Rounded up, so that it reaches the size of equal batches.

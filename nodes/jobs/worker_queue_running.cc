@@ -13,8 +13,6 @@
 namespace idunno {
 namespace {
 
-constexpr std::size_t kTiesLookedAtMax = 64;
-
 /// An exponential average with weight 1/8, at least 1 once there is a value.
 std::uint32_t average(std::uint32_t mean, std::uint64_t value) {
   const auto bounded = static_cast<std::int64_t>(std::clamp<std::uint64_t>(value, 1, std::numeric_limits<std::uint32_t>::max()));
@@ -35,32 +33,6 @@ bool WorkerQueue::has_room(const Slot& slot, const JobInfo& job) const {
   return slot.batches < kPipelineMax && job.mean_us != 0 && slot.expected_us + job.mean_us <= pipeline_us_;
 }
 
-/// The first ready lease goes to an emptiest slot. When it fits nowhere nothing behind it starts, or short batches of others
-/// would keep the slots from ever becoming empty. Among leases that rank the same, one whose model a slot has just computed goes
-/// first.
-std::optional<std::pair<std::uint32_t, WorkerQueue::Rank>> WorkerQueue::choose_start() const {
-  if (ready_.empty()) return std::nullopt;
-  const Rank& first = *ready_.begin();
-  const JobInfo& job = jobs_.at(first.key.job);
-  std::optional<std::uint32_t> emptiest;
-  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
-    if (!has_room(slots_[i], job)) continue;
-    if (!emptiest || slots_[i].batches < slots_[*emptiest].batches) emptiest = i;
-  }
-  if (!emptiest) return std::nullopt;
-  const std::size_t batches = slots_[*emptiest].batches;
-  std::size_t looked_at = 0;
-  for (auto at = ready_.begin(); at != ready_.end() && looked_at < kTiesLookedAtMax; ++at, ++looked_at) {
-    if (at->urgency != first.urgency || at->pass != first.pass) break;
-    const JobInfo& candidate = jobs_.at(at->key.job);
-    for (std::uint32_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i].batches == batches && slots_[i].model == candidate.model && has_room(slots_[i], candidate))
-        return std::pair{i, *at};
-    }
-  }
-  return std::pair{*emptiest, first};
-}
-
 void WorkerQueue::start_ready(WorkerOutput& out) {
   while (const auto choice = choose_start()) {
     const auto& [index, rank] = *choice;
@@ -76,6 +48,9 @@ void WorkerQueue::start_ready(WorkerOutput& out) {
     ++slot.batches;
     slot.expected_us += held.expected_us;
     slot.model = job.model;
+    held.models_since = models_since(slot, job.model);
+    note_model(slot, job.model);
+    note_start(held.lease);
     ++running_;
     out.start.push_back(WorkerOutput::Start{index, held.lease});
   }
@@ -105,12 +80,13 @@ void WorkerQueue::measured(Held& held, Time now) {
 }
 
 bool WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                           WorkerOutput& out) {
+                           WorkerOutput& out, std::uint64_t load_us) {
   now_ = std::max(now_, now);
   Held* held = find(lease, Stage::running);
   if (held == nullptr || held->slot != slot) return false;
   measured(*held, now);
   const bool trial = held->lease.is_trial();
+  if (held->lease.attempt < kGiveUpAttempt) learn_models_fit(held->models_since, load_us != 0);
   const bool wanted = !held->unwanted && !trial;
   if (wanted) {
     leave_stage(*held);
@@ -118,6 +94,7 @@ bool WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint3
     held->since = now_;
     held->errors = errors;
     held->infer_us = infer_us;
+    held->commit.load_us = load_us;
   } else {
     if (trial && !held->unwanted) fail(held->lease, BatchFailure::trial_passed, {}, out);
     end(held_.find(lease), out);

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -16,6 +15,8 @@
 namespace idunno {
 namespace {
 
+constexpr Duration kUsageAgeMax = std::chrono::seconds(1);
+
 ExecutorPool::Options pool_options(const NodeContext& context, const std::filesystem::path& program) {
   ExecutorPool::Options options;
   options.program = program;
@@ -25,6 +26,9 @@ ExecutorPool::Options pool_options(const NodeContext& context, const std::filesy
   options.log_dir = context.self.data_dir / "log";
   return options;
 }
+
+/// What the first row of the batch is numbered: in each pass of a repeated job as in the first, so that all give the same bytes.
+std::uint64_t first_row(const Lease& lease) { return lease.segment == 0 ? lease.item : lease.first_query; }
 
 std::vector<NodeId> all_nodes(const ClusterConfig& config) {
   std::vector<NodeId> ids;
@@ -44,27 +48,8 @@ AgentConfig agent_config(const NodeContext& context) {
   config.heartbeat_interval = context.config.tuning.heartbeat_interval;
   config.heartbeat_timeout = context.config.tuning.dead_after;
   config.input_bytes_max = context.config.tuning.input_cache_bytes;
+  config.reload_lag = context.config.tuning.reload_lag;
   return config;
-}
-
-std::uint64_t resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::uint64_t total = 0;
-  std::uint64_t resident = 0;
-  statm >> total >> resident;
-  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
-NodeUsage usage_of(DataService& data) {
-  const BlockStoreUsage store = data.usage();
-  NodeUsage usage;
-  usage.capacity_bytes = store.capacity_bytes;
-  usage.free_bytes = store.free_bytes;
-  usage.blocks = store.blocks;
-  usage.block_bytes = store.bytes;
-  usage.rss_bytes = resident_bytes();
-  usage.read_only = store.read_only;
-  return usage;
 }
 
 LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }
@@ -110,6 +95,9 @@ void AgentShell::take_pushes() {
   context_.client.on_push<LeaseDrop>([this](NodeId from, const Header& header, const LeaseDrop& drop) {
     agent().pushed(from, header.epoch, drop, monotonic_now());
   });
+  context_.client.on_push<JobOrder>([this](NodeId from, const Header& header, const JobOrder& order) {
+    agent().pushed(from, header.epoch, order, monotonic_now());
+  });
   context_.client.on_push<ReplicaTask>([this](NodeId from, const Header& header, const ReplicaTask& task) {
     agent().pushed(from, header.epoch, task, monotonic_now());
   });
@@ -120,6 +108,14 @@ void AgentShell::leader_hint(NodeId leader, Epoch epoch) {
 }
 void AgentShell::blocks_damaged(const std::vector<BlockId>& blocks) {
   if (agent_) agent().blocks_damaged(blocks, monotonic_now());
+}
+BatchLivesReply AgentShell::batch_lives(JobId job, std::int64_t batch) const {
+  BatchLivesReply reply;
+  reply.answered_by = context_.self.id;
+  if (!agent_) return reply;
+  reply.steps = agent_->lives().steps(job, batch, monotonic_now(), wall_now_ms());
+  reply.forgotten = agent_->lives().forgot();
+  return reply;
 }
 NodeId AgentShell::coordinator() const { return agent_ ? agent_->coordinator() : NodeId{}; }
 std::uint32_t AgentShell::running() const { return agent_ ? agent_->queue().running() : 0; }
@@ -162,8 +158,31 @@ void AgentShell::obey(AgentOutput&& out) {
   for (const ReplicaTask& task : out.tasks) run_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   if (!out.delete_blocks.empty()) remove_blocks(std::move(out.delete_blocks));
-  if (out.wants_usage) agent().usage(usage_of(context_.data), monotonic_now());
+  if (out.wants_usage) agent().usage(usage(), monotonic_now());
   for (Event& event : out.events) context_.tell(std::move(event));
+}
+
+ProcessUsage::Sample AgentShell::processes() {
+  const Time now = monotonic_now();
+  return processes_.age(now) < kUsageAgeMax ? processes_.last() : processes_.sample(executors_.pids(), now);
+}
+
+NodeUsage AgentShell::usage() {
+  const BlockStoreUsage store = context_.data.usage();
+  const ProcessUsage::Sample processes = processes_.sample(executors_.pids(), monotonic_now());
+  const ExecutorPool::Usage executors = executors_.usage();
+  NodeUsage usage;
+  usage.capacity_bytes = store.capacity_bytes;
+  usage.free_bytes = store.free_bytes;
+  usage.blocks = store.blocks;
+  usage.block_bytes = store.bytes;
+  usage.rss_bytes = processes.rss_bytes;
+  usage.read_only = store.read_only;
+  usage.cpu_milli = processes.cpu_milli;
+  usage.executor_rss_bytes = processes.executor_rss_bytes;
+  usage.models.assign(executors.models.begin(), executors.models.end());
+  usage.model_loads = executors.model_loads;
+  return usage;
 }
 
 void AgentShell::obey_work(WorkerOutput&& work) {
@@ -247,7 +266,7 @@ void AgentShell::start_batch(std::uint32_t slot, const Lease& lease) {
   task.head.top = job->spec.top;
   task.head.job = lease.job;
   task.head.batch = lease.batch;
-  task.head.first_query = lease.first_query;
+  task.head.first_query = first_row(lease);
   task.head.queries = std::move(batch.queries);
   for (const Payload& item : batch.items) task.head.item_lengths.push_back(static_cast<std::uint32_t>(item.size()));
   task.head.masked = ExecutorPool::masked_places(lease);
@@ -263,7 +282,7 @@ void AgentShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedBa
   Bytes rows;
   for (std::uint32_t i = 0; i < lease.queries; ++i) {
     nlohmann::ordered_json row;
-    row["index"] = lease.first_query + i;
+    row["index"] = first_row(lease) + i;
     row["query"] = i < input.queries.size() ? input.queries[i] : "";
     row["error"] = "given up: every attempt at its batch failed; see `idunno job show` and the nodes' logs";
     rows += row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
@@ -279,7 +298,8 @@ void AgentShell::on_started(std::uint32_t slot, const LeaseKey& lease, Time at) 
 void AgentShell::on_finished(ExecutorPool::Outcome outcome) {
   const Time ended = outcome.at;
   if (outcome.executed && outcome.head.ok) {
-    const bool wanted = agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended);
+    const bool wanted = agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended,
+                                         outcome.head.load_us);
     if (wanted) store_rows(outcome.lease, std::move(outcome.rows));
     return;
   }

@@ -14,6 +14,7 @@
 #include "nodes/core/node_agent.h"
 #include "nodes/runtime/input_fetcher.h"
 #include "nodes/runtime/node_context.h"
+#include "nodes/runtime/process_usage.h"
 #include "nodes/worker/executor_pool.h"
 #include "storage/outbox_store.h"
 
@@ -35,8 +36,13 @@ class AgentShell {
   /// it finds by itself.)
   void blocks_damaged(const std::vector<BlockId>& blocks);
 
+  /// What it did with a batch lately (nodes/jobs/batch_lives.h).
+  [[nodiscard]] BatchLivesReply batch_lives(JobId job, std::int64_t batch) const;
   [[nodiscard]] NodeId coordinator() const;     ///< of the present session, else the best guess; 0 = none
   [[nodiscard]] std::uint32_t running() const;  ///< batches in executors
+  [[nodiscard]] ExecutorPool::Usage executors() const { return executors_.usage(); }
+  /// Of the last heartbeat, or now when that is over kUsageAgeMax ago: without a coordinator there are none.
+  [[nodiscard]] ProcessUsage::Sample processes();
 
  private:
   void take_pushes();
@@ -47,6 +53,7 @@ class AgentShell {
   void list_blocks(BlockId after);
   void remove_blocks(std::vector<BlockId> blocks);
   void plan_wake();
+  [[nodiscard]] NodeUsage usage();
 
   void on_input(const LeaseKey& lease, Result<FetchedBatch> input);
   void start_batch(std::uint32_t slot, const Lease& lease);
@@ -66,6 +73,7 @@ class AgentShell {
   std::unique_ptr<NodeAgent> agent_;  ///< none before start()
   InputFetcher inputs_;
   ExecutorPool executors_;
+  ProcessUsage processes_;
   std::map<LeaseKey, FetchedBatch> fetched_;  ///< bounded by the queue's input limit
   bool changed_ = false;
   EventLoop::TimerId timer_ = 0;

@@ -27,7 +27,6 @@ ControlConfig core_config(const NodeContext& context) {
   config.coordinator.attempts_max = tuning.attempts_max;
   config.coordinator.policy = tuning.policy;
   config.coordinator.split_period = tuning.split_period;
-  config.coordinator.reload_lag = tuning.reload_lag;
   config.raft.self = context.self.id;
   config.raft.log_nodes = context.config.log_nodes();
   config.raft.voters_wanted = voters_wanted_for(context.config.nodes.size());
@@ -161,6 +160,10 @@ void ControlShell::member_changed(const MemberChange& change) {
   due_ = true;
 }
 
+std::optional<BatchLivesReply> ControlShell::batch_lives(JobId job, std::int64_t batch) const {
+  return control_->batch_lives(job, batch, monotonic_now());
+}
+
 void ControlShell::hand_over(std::function<void()> done) {
   handed_over_ = std::move(done);
   hand_over_ticket_ = ++last_ticket_;
@@ -190,6 +193,13 @@ void ControlShell::obey(ControlOutput&& out) {
   for (const ControlOutput::Reply& answer : out.replies) reply(answer);
   for (const auto& [node, message] : out.pushes) push(node, message);
   for (Event& event : out.events) context_.tell(std::move(event));
+  if (!on_follow_) return;
+  for (const FollowNotice& notice : out.follow) on_follow_(control_->epoch(), notice);
+}
+
+Status ControlShell::extend(const FollowSegment& segment) {
+  due_ = true;
+  return control_->extend(segment, monotonic_now());
 }
 
 void ControlShell::reply(const ControlOutput::Reply& answer) {
@@ -259,8 +269,9 @@ void ControlShell::arm_timer() {
 void ControlShell::publish_stats() {
   const Time now = monotonic_now();
   if (control_->serving() && !failed_) {
-    events_.publish(kStatsTopic, StatsNotice{++stats_sequence_, wall_now_ms(), control_->reports(kStatsWindowS, now),
-                                             control_->node_reports(now)});
+    const StatsNotice notice{++stats_sequence_, wall_now_ms(), control_->reports(kStatsWindowS, now), control_->node_reports(now)};
+    events_.publish(kStatsTopic, notice);
+    if (on_stats_) on_stats_(notice, control_->epoch());
   }
   context_.loop.after(kStatsInterval, [this] { publish_stats(); });
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "bus/log_link.h"
 #include "nodes/core/control_plane.h"
@@ -35,7 +36,17 @@ class ControlShell {
 
   void member_changed(const MemberChange& change);
   [[nodiscard]] bool serving() const { return control_->serving(); }
+  [[nodiscard]] std::optional<BatchLivesReply> batch_lives(JobId job, std::int64_t batch) const;
   [[nodiscard]] NodeId leader() const { return control_->leader(); }
+  [[nodiscard]] const ControlPlane& plane() const { return *control_; }
+  [[nodiscard]] const LogLink& link() const { return *link_; }
+  /// `handler` also gets what this node publishes as coordinator, once a second.
+  void on_stats(std::function<void(const StatsNotice&, Epoch)> handler) { on_stats_ = std::move(handler); }
+  /// `handler` is told of jobs that follow a folder while this node coordinates.
+  using OnFollow = std::function<void(Epoch, const FollowNotice&)>;
+  void on_follow(OnFollow handler) { on_follow_ = std::move(handler); }
+  [[nodiscard]] Status may_extend(JobId job, Epoch epoch, std::uint64_t after) const { return control_->may_extend(job, epoch, after); }
+  [[nodiscard]] Status extend(const FollowSegment& segment);
   /// Tries to give the coordinator's office to the standby; `done` is called when that is over, however it ended.
   void hand_over(std::function<void()> done);
 
@@ -61,6 +72,8 @@ class ControlShell {
   RpcServer& rpc_;
   Publisher& events_;
   OnLeader on_leader_;
+  OnFollow on_follow_;
+  std::function<void(const StatsNotice&, Epoch)> on_stats_;
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<LogLink> link_;
   std::map<Ticket, RequestContext> waiting_;  ///< bounded by what the control plane lets wait

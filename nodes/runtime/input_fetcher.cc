@@ -111,6 +111,7 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
   struct JobInputs {
     JobDescription description;
     std::unique_ptr<ManifestReader> manifest;
+    std::map<std::uint32_t, std::unique_ptr<ManifestReader>> segments;  ///< of a following job, by number
     std::string onnx_file;
     std::string labels_file;
     int downloads = 0;          ///< of model files that are on their way
@@ -135,6 +136,8 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
   std::uint64_t download_count = 0;
 
   void add_job(const JobDescription& description);
+  void add_segments(JobInputs& job, const JobDescription& description);
+  [[nodiscard]] std::unique_ptr<ManifestReader> reader(const FileVersion& manifest, std::uint32_t items_per_chunk);
   void want_file(JobId job, const FileVersion& file, std::string& local);
   void make_room(std::uint64_t bytes);
   void model_ready(JobId job, const Status& status);
@@ -150,21 +153,38 @@ void InputFetcher::Impl::add_job(const JobDescription& description) {
   if (const auto old = jobs.find(description.job); old != jobs.end() && !old->second.model && old->second.downloads == 0)
     jobs.erase(old);
   const auto [place, is_new] = jobs.try_emplace(description.job);
-  if (!is_new) return;
   JobInputs& job = place->second;
+  add_segments(job, description);
+  if (!is_new) return;
   job.description = description;
-  job.manifest = std::make_unique<ManifestReader>(
-      data.loop(), data.blocks(), description.manifest, description.spec.items_per_chunk,
-      [weak = weak_from_this()](const std::string& path, std::uint32_t version, std::uint64_t block_index,
-                                std::function<void(Result<BlockRef>)> found) {
-        if (auto self = weak.lock()) self->relocate(path, version, block_index, std::move(found));
-      },
-      ManifestReader::Options{});
+  job.description.segments.clear();
+  job.manifest = reader(description.manifest, description.spec.items_per_chunk);
   // Both are counted before either can be done.
   job.downloads = 1;
   want_file(description.job, description.onnx, job.onnx_file);
   want_file(description.job, description.labels, job.labels_file);
   model_ready(description.job, {});
+}
+
+std::unique_ptr<ManifestReader> InputFetcher::Impl::reader(const FileVersion& manifest, std::uint32_t items_per_chunk) {
+  return std::make_unique<ManifestReader>(
+      data.loop(), data.blocks(), manifest, std::max(items_per_chunk, 1U),
+      [weak = weak_from_this()](const std::string& path, std::uint32_t version, std::uint64_t block_index,
+                                std::function<void(Result<BlockRef>)> found) {
+        if (auto self = weak.lock()) self->relocate(path, version, block_index, std::move(found));
+      },
+      ManifestReader::Options{});
+}
+
+/// Those that are done are forgotten, those that are new are added.
+void InputFetcher::Impl::add_segments(JobInputs& job, const JobDescription& description) {
+  if (description.segments.empty()) return;
+  job.segments.erase(job.segments.begin(), job.segments.lower_bound(description.first_segment));
+  for (std::size_t i = 0; i < description.segments.size(); ++i) {
+    const SegmentManifest& segment = description.segments[i];
+    auto& place = job.segments[description.first_segment + static_cast<std::uint32_t>(i)];
+    if (!place) place = reader(segment.manifest, segment.segment.items_per_chunk);
+  }
 }
 
 void InputFetcher::Impl::want_file(JobId id, const FileVersion& file, std::string& local) {
@@ -244,8 +264,15 @@ void InputFetcher::Impl::fetch_items(JobInputs& job, const Lease& lease) {
     }
     self->answer(lease, std::move(batch));
   };
-  if (given_up) return job.manifest->fetch_names(lease.first_query, lease.queries, std::move(on_items));
-  job.manifest->fetch_batch(lease.first_query, lease.queries, std::move(on_items));
+  ManifestReader* manifest = job.manifest.get();
+  if (lease.segment != 0) {
+    const auto segment = job.segments.find(lease.segment);
+    if (segment == job.segments.end())
+      return answer(lease, Error{Errc::not_found, fmt::format("the list of queries of segment {} has not come", lease.segment)});
+    manifest = segment->second.get();
+  }
+  if (given_up) return manifest->fetch_names(lease.item, lease.queries, std::move(on_items));
+  manifest->fetch_batch(lease.item, lease.queries, std::move(on_items));
 }
 
 void InputFetcher::Impl::relocate(const std::string& path, std::uint32_t version, std::uint64_t block_index,

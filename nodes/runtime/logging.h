@@ -1,19 +1,22 @@
 #pragma once
-/// The node's log file: one line for each event and note, rotated by size. Lines are buffered and flushed at the end of a loop
-/// turn, so that a busy node does not pay a system call for each line, and at once for warnings.
+/// The node's log: one line for each event and note, in files that are rotated (log_files.h), in the form that log_search.h
+/// reads. Lines are buffered and written at the end of a turn of the control thread's loop, so that a busy node does not pay a
+/// system call for each line, and at once for warnings. Of other threads, too: the loop turns several times a second.
 
-#include <cstdint>
-#include <filesystem>
+#include <memory>
 
 #include "bus/base/result.h"
 #include "bus/types.h"
+#include "nodes/runtime/log_files.h"
 
 namespace idunno {
 
-/// Makes <data_dir>/log/idunnod.log (and .1, .2, ...) the process's log.
-[[nodiscard]] Status open_log(const std::filesystem::path& data_dir, NodeId node, std::uint64_t file_bytes, std::uint32_t files);
+/// Makes these files the process's log.
+[[nodiscard]] Status open_log(NodeId node, LogFiles::Options options);
+/// The one that was opened; none before.
+[[nodiscard]] std::shared_ptr<LogFiles> opened_log();
 
-/// "event=batch_leased job=j3 batch=17 j3/b17 to n2": what `grep` finds by type, job or batch.
+/// "[j3/b17] event=batch_leased j3/b17 to n2": what `idunno grep` finds by type, job or batch.
 void log_event(const Event& event);
 
 /// Writes out what is buffered, if anything is.

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "bus/clock.h"
 #include "nodes/runtime/logging.h"
 #include "nodes/runtime/node_shell.h"
 
@@ -65,9 +66,9 @@ int run(const std::filesystem::path& config_file, std::uint32_t node) {
     return refuse({Errc::not_found, fmt::format("n{} is not in {}; add it there as a [[node]]", node, config_file.string())});
   const auto data_dir = self->data_dir;
   if (Status locked = lock_folder(data_dir); !locked) return refuse(locked.error());
-  if (Status opened = open_log(data_dir, self->id, config->tuning.log_file_bytes, config->tuning.log_files); !opened) {
-    return refuse(opened.error());
-  }
+  const Tuning& tuning = config->tuning;
+  LogFiles::Options log{data_dir / "log", tuning.log_file_bytes, tuning.log_file_age, tuning.log_files, wall_now_ms};
+  if (Status opened = open_log(self->id, std::move(log)); !opened) return refuse(opened.error());
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "idunno-executor";
   auto shell = NodeShell::create(std::move(*config), NodeId{node}, program);

@@ -16,7 +16,11 @@
 #include "bus/files.h"
 #include "nodes/runtime/agent_shell.h"
 #include "nodes/runtime/control_shell.h"
+#include "nodes/runtime/follow_shell.h"
+#include "nodes/runtime/history_shell.h"
+#include "nodes/runtime/log_shell.h"
 #include "nodes/runtime/logging.h"
+#include "nodes/runtime/metrics_endpoint.h"
 #include "nodes/runtime/node_context.h"
 #include "nodes/runtime/swim_shell.h"
 
@@ -24,6 +28,7 @@ namespace idunno {
 namespace {
 
 constexpr Duration kHandOverMax = std::chrono::milliseconds(500);  ///< for the office of a coordinator that is stopped
+constexpr std::uint32_t kMetricsWindowS = 10;                      ///< of the rates that metrics show
 constexpr Duration kGoodByeTime = std::chrono::milliseconds(150);  ///< for the last messages to leave
 
 std::string endpoint(const NodeConfig& node, Service service) {
@@ -71,16 +76,24 @@ struct NodeShell::Impl {
   std::unique_ptr<DataService> data;
   std::optional<NodeContext> context;
   std::unique_ptr<AgentShell> agent;
+  std::unique_ptr<HistoryShell> history;  ///< as control
   std::unique_ptr<ControlShell> control;  ///< none on a node that keeps no log
+  std::unique_ptr<FollowShell> follow;    ///< as control
   std::unique_ptr<SwimShell> swim;
+  std::unique_ptr<LogShell> logs;
+  std::unique_ptr<MetricsEndpoint> metrics;  ///< none when it is off
 
   bool stopping = false;
 
   ~Impl() {
     if (signals >= 0) close(signals);
-    data.reset();  // its thread posts to the parts below
+    metrics.reset();  // it asks the parts below
+    data.reset();     // its thread posts to the parts below
+    logs.reset();
     swim.reset();
+    follow.reset();
     control.reset();
+    history.reset();
     agent.reset();
   }
 
@@ -89,8 +102,11 @@ struct NodeShell::Impl {
   Status start_parts(const KeyPair& keys, const AddressBook& peers, const std::filesystem::path& executor_program);
   Status start_control(const KeyPair& keys, const AddressBook& peers);
   void start_membership();
+  void start_metrics();
+  [[nodiscard]] NodeFigures figures();
   void member_changed(const MemberChange& change);
   void answer_without_log();
+  void answer_batch_lives();
   void stop();
   void say_good_bye();
   void tell(Event event);
@@ -190,7 +206,10 @@ Status NodeShell::Impl::start_parts(const KeyPair& keys, const AddressBook& peer
   agent = std::make_unique<AgentShell>(*context, executor_program);
   loop.on_turn_end([this] { agent->end_turn(); });
   if (Status started = start_control(keys, peers); !started) return started;
+  answer_batch_lives();
   start_membership();
+  start_metrics();
+  logs = std::make_unique<LogShell>(*context, *rpc, opened_log());
   loop.on_turn_end([] { flush_log(); });
   return {};
 }
@@ -208,6 +227,12 @@ Status NodeShell::Impl::start_control(const KeyPair& keys, const AddressBook& pe
       });
   if (!started) return started.error();
   control = std::move(*started);
+  history = std::make_unique<HistoryShell>(
+      loop, *zmq, HistoryShell::Options{self->id, keys, peers, config.cluster_hash(), log_nodes});
+  follow = std::make_unique<FollowShell>(loop, *zmq, *control,
+                                         FollowShell::Options{keys, peers, config.cluster_hash(), log_nodes});
+  control->on_follow([this](Epoch epoch, const FollowNotice& notice) { follow->notice(epoch, notice); });
+  control->on_stats([this](const StatsNotice& notice, Epoch epoch) { history->stats(notice, epoch); });
   return {};
 }
 
@@ -222,9 +247,64 @@ void NodeShell::Impl::start_membership() {
                                      [this](const MemberChange& change) { member_changed(change); });
 }
 
+/// A port that is taken costs the figures, not the node.
+void NodeShell::Impl::start_metrics() {
+  const std::string address = config.metrics_address(*self);
+  if (address.empty()) return;
+  auto started = MetricsEndpoint::start(loop, address, [this] { return figures(); });
+  if (!started) {
+    spdlog::error("no metrics: {}; free the port or change [metrics] listen, then start the node again", started.error().detail);
+    return;
+  }
+  metrics = std::move(*started);
+}
+
+NodeFigures NodeShell::Impl::figures() {
+  NodeFigures out;
+  out.self = self->id;
+  out.now_ms = wall_now_ms();
+  out.started_ms = context->incarnation.value;
+  out.slots = context->slots;
+  out.running = agent->running();
+  out.executors = agent->executors();
+  out.processes = agent->processes();
+  out.store = data->usage();
+  out.members = swim->members();
+  out.awareness = swim->awareness();
+  out.sockets = {{"rpc", rpc->messages(), rpc->refused_messages()},
+                 {"ping", ping->messages(), ping->refused_messages() + swim->refused()}};
+  out.refused_keys = zap->refused();
+  if (!control) return out;
+  out.sockets.push_back({"log", control->link().messages(), control->link().refused_messages()});
+  out.raft = control->plane().raft_status();
+  if (auto status = control->plane().status()) {
+    out.cluster = NodeFigures::Cluster{std::move(*status), control->plane().reports(kMetricsWindowS, monotonic_now())};
+  }
+  return out;
+}
+
 void NodeShell::Impl::member_changed(const MemberChange& change) {
   spdlog::info("membership: {} {}", to_string(change.node), change.why);
   if (control) control->member_changed(change);
+  if (logs) logs->member_changed(change);
+}
+
+/// What this node did with the batch, and what it decided if it coordinates.
+void NodeShell::Impl::answer_batch_lives() {
+  rpc->on<BatchLivesRequest>([this](const RequestContext& request, const BatchLivesRequest& body, const Payload&) {
+    BatchLivesReply reply = agent->batch_lives(body.job, body.batch);
+    const auto decided = control ? control->batch_lives(body.job, body.batch) : std::nullopt;
+    if (decided) {
+      reply.coordinator = true;
+      reply.waits = decided->waits;
+      reply.forgotten = reply.forgotten || decided->forgotten;
+      reply.steps.insert(reply.steps.end(), decided->steps.begin(), decided->steps.end());
+      std::ranges::stable_sort(reply.steps, {}, &BatchStep::at_ms);
+      const std::size_t more = reply.steps.size() - std::min(reply.steps.size(), kBatchStepsMax);
+      reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<std::ptrdiff_t>(more));
+    }
+    rpc->reply(request, reply);
+  });
 }
 
 void NodeShell::Impl::answer_without_log() {

@@ -38,6 +38,7 @@ class SwimShell {
   void leave();
   [[nodiscard]] std::vector<MemberInfo> members() const { return core_.members(); }
   [[nodiscard]] NodeState state_of(NodeId node) const { return core_.state_of(node); }
+  [[nodiscard]] std::uint32_t awareness() const { return core_.awareness(); }
   [[nodiscard]] std::uint64_t refused() const { return refused_; }  ///< probes whose sender's key is not that node's
 
  private:

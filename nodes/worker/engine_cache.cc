@@ -44,8 +44,8 @@ Result<Engine*> EngineCache::get(const ExecuteBatch& batch, std::uint64_t& load_
     engine = std::move(loaded).value();
   }
   entries_.push_front({batch.model_key, std::move(engine)});
-  load_us = static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count());
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+  load_us = static_cast<std::uint64_t>(std::max<std::int64_t>(took, 1));  // 0 would say that it was here
   return entries_.front().engine.get();
 }
 
@@ -56,6 +56,7 @@ void EngineCache::make_room(std::uint64_t bytes) {
   };
   bool dropped = false;
   while (!entries_.empty() && held() + bytes > models_bytes_max_) {
+    unloaded_.push_back(std::move(entries_.back().key));
     entries_.pop_back();
     dropped = true;
   }

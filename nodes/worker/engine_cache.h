@@ -6,6 +6,8 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bus/base/result.h"
 #include "nodes/worker/engine.h"
@@ -21,6 +23,8 @@ class EngineCache {
   [[nodiscard]] Result<Engine*> get(const ExecuteBatch& batch, std::uint64_t& load_us);
 
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
+  /// Keys of the models that made room since the last call.
+  [[nodiscard]] std::vector<std::string> take_unloaded() { return std::exchange(unloaded_, {}); }
 
  private:
   struct Entry {
@@ -31,6 +35,7 @@ class EngineCache {
 
   std::uint64_t models_bytes_max_;
   std::list<Entry> entries_;  ///< used last first
+  std::vector<std::string> unloaded_;
 };
 
 }  // namespace idunno

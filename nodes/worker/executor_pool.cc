@@ -43,6 +43,12 @@ std::vector<std::uint32_t> ExecutorPool::masked_places(const Lease& lease) {
   return masked;
 }
 
+ExecutorPool::Usage ExecutorPool::usage() const {
+  Usage sum;
+  for (const auto& slot : impl_->slots) slot->add_usage(sum);
+  return sum;
+}
+
 std::vector<int> ExecutorPool::pids() const {
   std::vector<int> pids;
   for (const auto& slot : impl_->slots) {

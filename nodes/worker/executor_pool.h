@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,17 @@ class ExecutorPool {
   /// Forgets a task that has not begun; a running one goes on (its outcome is still reported).
   void cancel(const LeaseKey& lease);
   [[nodiscard]] std::vector<int> pids() const;
+  /// Of all slots, since the pool was made.
+  struct Usage {
+    std::uint32_t children = 0;       ///< alive
+    std::set<std::string> models;     ///< that one of them holds at least, by ExecuteBatch::model_key
+    std::uint64_t model_loads = 0;
+    std::uint64_t model_load_us = 0;  ///< how long these took in all
+    std::uint64_t starts = 0;         ///< of children
+    std::uint64_t failures = 0;       ///< children that died, hung, ran out of memory or could not be started
+    std::uint64_t batches = 0;        ///< computed
+  };
+  [[nodiscard]] Usage usage() const;
 
   /// ExecuteBatch::masked for a lease: its quarantine, and in a trial all that is not tried.
   [[nodiscard]] static std::vector<std::uint32_t> masked_places(const Lease& lease);

@@ -61,9 +61,10 @@ struct BatchExecuted {
   std::uint64_t load_us = 0;  ///< loading the model, when that was needed
   std::uint64_t decode_us = 0;
   std::uint64_t infer_us = 0;
+  std::vector<std::string> unloaded;  ///< model keys of those that had to make room
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.ok, s.why, s.detail, s.errors, s.load_us, s.decode_us, s.infer_us);
+    return std::tie(s.ok, s.why, s.detail, s.errors, s.load_us, s.decode_us, s.infer_us, s.unloaded);
   }
   bool operator==(const BatchExecuted&) const = default;
 };

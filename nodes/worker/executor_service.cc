@@ -104,6 +104,7 @@ BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView 
     done.detail = fmt::format("model {} cannot be used: {}", batch.model_key, error.what());
   }
   done.load_us = load_us;
+  done.unloaded = engines.take_unloaded();
   if (done.ok && rows.size() > kResultBlockBytesMax) {
     done.ok = false;
     done.why = BatchFailure::result_too_large;

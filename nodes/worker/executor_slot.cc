@@ -100,6 +100,17 @@ void ExecutorSlot::cancel(const LeaseKey& lease) {
   eventfd_write(wake_fd_, 1);
 }
 
+void ExecutorSlot::add_usage(ExecutorPool::Usage& sum) const {
+  const std::lock_guard lock(mutex_);
+  sum.children += pid_.load() != 0 ? 1U : 0U;
+  sum.models.insert(usage_.models.begin(), usage_.models.end());
+  sum.model_loads += usage_.model_loads;
+  sum.model_load_us += usage_.model_load_us;
+  sum.starts += usage_.starts;
+  sum.failures += usage_.failures;
+  sum.batches += usage_.batches;
+}
+
 std::string ExecutorSlot::name() const { return fmt::format("executor of slot {} (pid {})", number_, pid_.load()); }
 
 void ExecutorSlot::run() {
@@ -151,7 +162,15 @@ void ExecutorSlot::ensure_child() {
   if (!started) {
     backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
     retry_at_ = monotonic_now() + backoff_;
+    {
+      const std::lock_guard lock(mutex_);
+      ++usage_.failures;
+    }
     return fail_front(started.error().detail);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    ++usage_.starts;
   }
   child_ = std::move(started).value();
   pid_ = child_->pid();
@@ -229,6 +248,7 @@ bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   if (!known) return false;
   ++answers_;
   backoff_ = Duration::zero();
+  note_answer(*head, pending_.front().task.head.model_key);
   ExecutorPool::Outcome outcome;
   outcome.executed = head->ok;
   outcome.why = head->why;
@@ -237,6 +257,17 @@ bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   outcome.head = std::move(head).value();
   finish_front(std::move(outcome));
   return true;
+}
+
+void ExecutorSlot::note_answer(const BatchExecuted& head, const std::string& model) {
+  const std::lock_guard lock(mutex_);
+  for (const std::string& gone : head.unloaded) usage_.models.erase(gone);
+  if (head.load_us != 0) {
+    ++usage_.model_loads;
+    usage_.model_load_us += head.load_us;
+    usage_.models.insert(model);
+  }
+  usage_.batches += head.ok ? 1 : 0;
 }
 
 void ExecutorSlot::finish_front(ExecutorPool::Outcome outcome) {
@@ -271,6 +302,8 @@ void ExecutorSlot::end_child(std::string* how, Duration patience) {
   child_.reset();
   pid_ = 0;
   writer_.clear();
+  const std::lock_guard lock(mutex_);
+  usage_.models.clear();
 }
 
 void ExecutorSlot::child_failed(const std::string& why, Duration patience) {
@@ -289,6 +322,7 @@ void ExecutorSlot::child_failed(const std::string& why, Duration patience) {
   const std::size_t forgotten = std::erase_if(pending_, [](const Pending& pending) { return pending.cancelled; });
   const std::lock_guard lock(mutex_);
   held_ -= forgotten;
+  ++usage_.failures;
 }
 
 void ExecutorSlot::check_deadlines() {

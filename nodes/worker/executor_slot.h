@@ -67,6 +67,7 @@ class ExecutorSlot {
   /// Lets the thread end; the destructor waits for it. Several slots so end side by side.
   void request_stop();
   [[nodiscard]] int pid() const { return pid_.load(); }  ///< 0 = no child now
+  void add_usage(ExecutorPool::Usage& sum) const;
 
  private:
   struct Pending {
@@ -86,6 +87,7 @@ class ExecutorSlot {
   void read_answers();
   bool take_answer(const ExecutorFrame& frame);
   void begin_front();
+  void note_answer(const BatchExecuted& head, const std::string& model);
   void finish_front(ExecutorPool::Outcome outcome);
   void fail_front(const std::string& detail);
   void child_failed(const std::string& why, Duration patience);
@@ -99,7 +101,8 @@ class ExecutorSlot {
   const std::shared_ptr<SlotMailbox> mailbox_;
   const int wake_fd_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  ExecutorPool::Usage usage_;
   std::deque<ExecutorPool::Task> inbox_;
   std::vector<LeaseKey> cancels_;
   bool stop_ = false;

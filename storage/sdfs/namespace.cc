@@ -244,6 +244,28 @@ bool Namespace::fill_open(const std::string& path, std::uint64_t index, BlockRef
   return true;
 }
 
+void Namespace::extend_open(const std::string& path, std::uint64_t blocks) {
+  FileVersion& file = versions_.at(paths_.at(path).back());
+  ASSERT(file.open);
+  file.blocks.resize(file.blocks.size() + blocks);
+}
+
+void Namespace::clear_open(const std::string& path, std::uint64_t first, std::uint64_t count, FreedBlocks& freed) {
+  FileVersion& file = versions_.at(paths_.at(path).back());
+  ASSERT(file.open);
+  const std::uint64_t end = std::min<std::uint64_t>(first + count, file.blocks.size());
+  for (std::uint64_t at = first; at < end; ++at) {
+    BlockRef& block = file.blocks[at];
+    if (block.id == BlockId{}) continue;
+    index_.erase(block.id);
+    class_erase(block);
+    --visible_blocks_;
+    visible_bytes_ -= block.length;
+    file.size -= block.length;
+    freed.push_back(std::exchange(block, BlockRef{}));
+  }
+}
+
 void Namespace::close_open(const std::string& path, WallMs now) {
   const auto it = paths_.find(path);
   if (it == paths_.end()) return;

@@ -58,6 +58,10 @@ class Namespace {
   /// Fills one place of an open file. The caller knows that the file and the place are there and empty. False, and nothing is
   /// changed, when the block's id is {0,0} or in use already.
   bool fill_open(const std::string& path, std::uint64_t index, BlockRef block);
+  /// `blocks` more empty places at the end of an open file.
+  void extend_open(const std::string& path, std::uint64_t blocks);
+  /// Empties places [first, first + count) of an open file.
+  void clear_open(const std::string& path, std::uint64_t first, std::uint64_t count, FreedBlocks& freed);
   void close_open(const std::string& path, WallMs now);  ///< becomes an ordinary file; empty places are dropped
   void remove_open(const std::string& path, FreedBlocks& freed);
   /// Ignores moves whose block is not (any more) at that place, those that would add one of `refused`, and those that would leave

@@ -126,7 +126,11 @@ class PutPipeline {
     EventLoop& loop = sdfs_.metadata().loop();
     const auto stop = [&] { return done() || state_->error || !state_->retry.empty(); };
     while (true) {
-      while (!stop()) (void)loop.run_until(stop, monotonic_now() + kWaitStep);
+      while (!stop()) {
+        const Time until = monotonic_now() + kWaitStep;
+        if (loop.run_until(stop, until) || monotonic_now() >= until) continue;
+        return Error{Errc::cancelled, "put: the loop was stopped"};  // by another thread: nothing more will come
+      }
       if (progress_) progress_(state_->progress);
       if (state_->error) return *state_->error;
       if (auto status = collect(); !status) return status;

@@ -91,7 +91,7 @@ TEST(JobCluster, TwoJobsOfDifferentCostRunAtTheSameRate) {
   for (std::string line; std::getline(lines, line);) {
     if (line.find("event=batch_committed") == std::string::npos) continue;
     for (const std::string& id : {heavy, light}) {
-      if (line.find("job=" + id + " ") != std::string::npos) ++done[id];
+      if (line.find("[" + id + "/b") != std::string::npos) ++done[id];
     }
     if (done[light] > 0 && done[heavy] < 25) worst = std::max(worst, done[light] - done[heavy]);
   }

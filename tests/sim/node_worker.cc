@@ -59,6 +59,8 @@ void NodeProcess::pushed(NodeId from, const Envelope& envelope) {
     agent_->pushed(from, envelope.header.epoch, *envelope.body<LeaseGrant>(), time);
   else if (envelope.header.type == MessageType::lease_drop)
     agent_->pushed(from, envelope.header.epoch, *envelope.body<LeaseDrop>(), time);
+  else if (envelope.header.type == MessageType::job_order)
+    agent_->pushed(from, envelope.header.epoch, *envelope.body<JobOrder>(), time);
   else if (envelope.header.type == MessageType::replica_task)
     agent_->pushed(from, envelope.header.epoch, *envelope.body<ReplicaTask>(), time);
   else

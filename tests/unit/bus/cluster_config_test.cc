@@ -44,6 +44,27 @@ TEST_F(Config, ReadsNodesInOrderAndPathsRelativeToTheFile) {
   EXPECT_EQ(config->node(NodeId{3}), nullptr);
 }
 
+TEST_F(Config, ReadsThePolicyOfTheScheduler) {
+  EXPECT_EQ(load(two_nodes)->tuning.policy, SchedulePolicy::fair_rate);
+  for (const auto& [policy, name] : kSchedulePolicies) {
+    const auto config = load(two_nodes + "[scheduler]\npolicy = \"" + std::string(name) + "\"\nsplit_period = \"5s\"\n");
+    ASSERT_TRUE(config.ok()) << config.error().detail;
+    EXPECT_EQ(config->tuning.policy, policy);
+    EXPECT_EQ(config->tuning.split_period, std::chrono::seconds(5));
+    const auto back = load(config->to_toml());
+    ASSERT_TRUE(back.ok()) << back.error().detail;
+    EXPECT_EQ(back->tuning.policy, policy);
+    EXPECT_EQ(back->tuning.reload_lag, std::chrono::milliseconds(300));
+  }
+  EXPECT_NE(error_of(two_nodes + "[scheduler]\npolicy = \"round-robbin\"\n").find("did you mean \"round-robin\"?"),
+            std::string::npos);
+  auto config = load(two_nodes);
+  EXPECT_TRUE(config->set_tuning("policy=static-split").ok());
+  EXPECT_EQ(config->tuning.policy, SchedulePolicy::static_split);
+  EXPECT_FALSE(config->set_tuning("policy=fastest").ok());
+  EXPECT_EQ(config->tuning.policy, SchedulePolicy::static_split) << "unchanged by an error";
+}
+
 TEST_F(Config, WritesWhatItReads) {
   auto config = load(two_nodes);
   ASSERT_TRUE(config.ok());

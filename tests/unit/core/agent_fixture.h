@@ -106,7 +106,7 @@ class AgentWorld {
     EXPECT_TRUE(last.work.offer.empty());
     EXPECT_TRUE(last.work.failures.empty());
     if (last.wants_usage) {
-      agent->usage(NodeUsage{100, 50, 3, 30, 7, false}, now);
+      agent->usage(NodeUsage{100, 50, 3, 30, 7, false, 0, 0, {}, 0}, now);
       return obey();
     }
   }

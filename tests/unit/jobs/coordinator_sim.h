@@ -190,6 +190,12 @@ class Sim {
     batch_times[model] = batch_time;
     return reply_to<SubmitReply>(ask(SubmitRequest{spec}, fresh())).job;
   }
+  Status extend(const FollowSegment& segment) {
+    CoordinatorOutput out;
+    const Status proposed = coordinator->extend(segment, now, out);
+    obey(std::move(out));
+    return proposed;
+  }
   JobReport report(JobId job, std::uint32_t window_s = 10) { return coordinator->reports({job}, window_s, now).jobs.at(0); }
   std::uint64_t done(JobId job) { return coordinator->state().job(job)->queries_done; }
   NodeReport node(NodeId id) {
@@ -291,12 +297,14 @@ class Sim {
   std::map<std::string, Duration> batch_times;
   std::map<std::string, std::size_t> event_counts;
   std::vector<Event> events;
+  std::vector<FollowNotice> follow;
   std::map<std::pair<JobId, BatchIndex>, std::uint32_t> commits_accepted;
   std::vector<std::pair<Time, LeaseKey>> starts;
   bool keep_starts = false;
 
  private:
   void obey(CoordinatorOutput&& out) {
+    for (FollowNotice& notice : out.follow) follow.push_back(std::move(notice));
     for (Bytes& command : out.propose) {
       log.push_back(LogEntry{LogIndex{log.size() + 1}, Epoch{1}, std::move(command)});
       CoordinatorOutput more;
@@ -427,6 +435,8 @@ class Sim {
       WorkerOutput out;
       worker.queue->dropped(*decode<LeaseDrop>(push.body), out);
       obey(worker, std::move(out));
+    } else if (push.type == MessageType::job_order) {
+      worker.queue->ordered(*decode<JobOrder>(push.body), now);
     } else if (push.type == MessageType::replica_task) {
       copy(worker, *decode<ReplicaTask>(push.body));
     } else {
@@ -501,12 +511,17 @@ class Sim {
     const auto infer_us = static_cast<std::uint64_t>(cost.count());
     const auto errors = gives_up ? lease.queries : static_cast<std::uint32_t>(lease.quarantined.size());
     if (worker.queue->finished(slot, key, errors, infer_us, now, out)) {
-      BlockRef block{BlockId{5, ++last_block}, 100, hash128(batch_name(lease.job, lease.batch)), {}};
+      BlockRef block{BlockId{5, ++last_block}, 100, hash_of_rows(lease), {}};
       block.replicas = place_block(block.id, worker.placement, config.replication);
       for (const NodeId holder : block.replicas) workers.at(holder).blocks.insert(block.id);
       worker.queue->stored(key, block, worker.id, now, out);
     }
     obey(worker, std::move(out));
+  }
+
+  /// The same queries give the same rows, in whatever pass.
+  static Hash128 hash_of_rows(const Lease& lease) {
+    return hash128(to_string(lease.job) + "/" + std::to_string(lease.segment) + "/" + std::to_string(lease.item));
   }
 
   void offer(FakeWorker& worker, const BatchCommit& commit) {

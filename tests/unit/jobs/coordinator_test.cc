@@ -105,7 +105,7 @@ TEST(Coordinator, RunsAJobToItsEnd) {
   const auto results = sim.reply_to<JobResultsReply>(sim.ask(JobResultsRequest{job, 50, 10}, sim.fresh()));
   EXPECT_EQ(results.batches, 101U);
   ASSERT_EQ(results.blocks.size(), 10U);
-  EXPECT_EQ(results.blocks[0].hash, hash128(batch_name(job, 50)));
+  EXPECT_EQ(results.blocks[0].hash, hash128(to_string(job) + "/0/500"));
 }
 
 TEST(Coordinator, ADeadNodesBatchesGoToOthersAndCommitOnce) {
@@ -224,6 +224,7 @@ TEST(Coordinator, ACoordinatorThatWasReplacedTakesNothingFromNodesThatKnowTheNex
   beat.node = NodeId{1};
   EXPECT_EQ(code_of(beat), Errc::stale_epoch);
   BatchCommit commit;
+  commit.phase = 1;
   commit.job = job;
   commit.node = NodeId{1};
   commit.queries = 10;
@@ -238,6 +239,7 @@ TEST(Coordinator, ADuplicateCommitCountsOnceAndAConflictRaisesAnAlarm) {
   sim.start();
   const JobId job = sim.submit("m", 20, 10, seconds(1000));
   BatchCommit commit;
+  commit.phase = 1;
   commit.job = job;
   commit.node = NodeId{1};
   commit.queries = 10;
@@ -358,6 +360,7 @@ TEST(Coordinator, AlarmsOutliveTheCoordinator) {
   sim.start();
   const JobId job = sim.submit("m", 20, 10, seconds(1000));
   BatchCommit commit;
+  commit.phase = 1;
   commit.job = job;
   commit.node = NodeId{1};
   commit.queries = 10;
@@ -417,7 +420,7 @@ TEST(Coordinator, StopEndsAJobAndItsResultsStay) {
   for (std::size_t batch = 0; batch < results.blocks.size(); ++batch) {
     if (results.blocks[batch].id == BlockId{}) continue;
     ++there;
-    EXPECT_EQ(results.blocks[batch].hash, hash128(batch_name(job, static_cast<BatchIndex>(batch))));
+    EXPECT_EQ(results.blocks[batch].hash, hash128(to_string(job) + "/0/" + std::to_string(batch * 10)));
   }
   EXPECT_EQ(there, report.batches_done);
   EXPECT_GT(there, 0U);
@@ -432,6 +435,7 @@ TEST(Coordinator, ResultsAreFoundByBatchAlsoWhenSomeAreMissing) {
   const JobId job = sim.submit("m", 50, 10, seconds(1000));
   for (const BatchIndex batch : {3U, 1U}) {
     BatchCommit commit;
+    commit.phase = 1;
     commit.job = job;
     commit.batch = batch;
     commit.node = NodeId{1};
@@ -607,6 +611,7 @@ TEST(Coordinator, NodesSpeakForThemselvesOnly) {
   beat.node = NodeId{2};
   EXPECT_EQ(sim.error_of(sim.ask(beat, sim.fresh(), "n1")).code, Errc::forbidden);
   BatchCommit commit;
+  commit.phase = 1;
   commit.node = NodeId{2};
   EXPECT_EQ(sim.error_of(sim.ask(CommitBatches{{commit}}, sim.fresh(), "n1")).code, Errc::forbidden);
   EXPECT_EQ(sim.error_of(sim.ask(BatchFailed{}, sim.fresh(), "admin")).code, Errc::forbidden);

@@ -87,6 +87,39 @@ TEST_F(Fairness, CountsWindowsWithinTenAndTwentyPercent) {
   EXPECT_EQ(monitor.report().in20_windows, 1U);
 }
 
+TEST_F(Fairness, CountsWindowsWithinFivePercent) {
+  for (int i = 0; i < 11; ++i) second(105, 100);
+  EXPECT_EQ(monitor.report().in5_windows, 1U);
+  second(108, 100);
+  EXPECT_EQ(monitor.report().windows, 2U);
+  EXPECT_EQ(monitor.report().in5_windows, 1U) << "1.053";
+}
+
+TEST_F(Fairness, NamesTheWorstWindowAndWhatHappenedInIt) {
+  for (int i = 0; i < 12; ++i) second(100, 100);
+  EXPECT_EQ(monitor.report().worst_cause, "nothing known");
+  monitor.happened(1000 + seconds - 30, "too long ago");
+  monitor.happened(1000 + seconds, "n3 died");
+  monitor.happened(1000 + seconds + 1, "j4 was submitted");
+  for (int i = 0; i < 4; ++i) second(150, 100);
+  const FairnessReport report = monitor.report();
+  EXPECT_EQ(report.worst_max_min_milli, 1200U);
+  EXPECT_EQ(report.worst_cause, "n3 died, j4 was submitted");
+  for (int i = 0; i < 30; ++i) second(100, 100);
+  EXPECT_EQ(monitor.report().worst_max_min_milli, 1200U) << "kept";
+}
+
+TEST_F(Fairness, SaysWhenTheWorstWindowEnded) {
+  for (int i = 0; i < 11; ++i) {
+    rates_a.add(at_ms(seconds * 1000 + 500), 100, 1000);
+    rates_b.add(at_ms(seconds * 1000 + 500), 100, 1000);
+    ++seconds;
+    monitor.second(1000 + seconds, {{JobId{1}, &rates_a, 1000, true}, {JobId{2}, &rates_b, 1000, true}},
+                   5'000'000 + static_cast<WallMs>(seconds) * 1000);
+  }
+  EXPECT_EQ(monitor.report().worst_at_ms, 5'011'000U);
+}
+
 TEST_F(Fairness, DividesByTheWeights) {
   weight_a = 3000;
   for (int i = 0; i < 12; ++i) second(300, 100);

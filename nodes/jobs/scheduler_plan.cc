@@ -1,0 +1,201 @@
+// Who starts what next, all over the cluster: the slots in the order in which they become free, each taking the job that would be
+// behind the others most just then. A node is told how far the jobs will be at its turn; what it makes of that is its own affair
+// (worker_queue_order.cc), and the plan is made anew with every piece of news.
+
+#include <cmath>
+#include <deque>
+#include <queue>
+
+#include "nodes/jobs/scheduler_impl.h"
+
+namespace idunno {
+
+namespace {
+
+constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
+constexpr double kUnknownUs = 1e6;
+constexpr Duration kNewsDelay = std::chrono::milliseconds(100);  // from a start to the orders that know of it
+
+}  // namespace
+
+/// Passes are counted from `origin_`, times in microseconds from now.
+class Scheduler::Plan {
+ public:
+  Plan(const Scheduler& scheduler, Time now) : scheduler_(scheduler), now_(now) {
+    add_jobs();
+    for (const auto& [id, node] : scheduler_.nodes_) add_node(*node);
+  }
+
+  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make() {
+    std::vector<std::pair<NodeId, std::vector<JobPass>>> orders;
+    std::set<const NodeEntry*> waiting;
+    for (std::priority_queue<Turn> rest = turns_; !rest.empty(); rest.pop()) waiting.insert(rest.top().node);
+    for (std::size_t left = turns_.size() * kTurnsPerSlot; left > 0 && !waiting.empty(); --left) {
+      const Turn turn = turns_.top();
+      turns_.pop();
+      look_at(turn.at);
+      if (waiting.erase(turn.node) > 0) orders.emplace_back(turn.node->id, order_now());
+      PlanJob* chosen = choose(*turn.node);
+      if (chosen == nullptr) continue;
+      starts_.push_back({turn.at, chosen});
+      turns_.push({turn.at + chosen->took_us, turn.node});
+    }
+    return orders;
+  }
+
+ private:
+  struct End {  // of a run that is still going on: the job is `slope` slower afterwards
+    double at = 0;
+    double slope = 0;
+    bool operator<(const End& other) const { return other.at < at; }
+  };
+  struct PlanJob {
+    const JobEntry* entry = nullptr;
+    std::int64_t priority_down = 0;
+    double cost = 0;  // of one query
+    double batch_cost = 0;
+    double took_us = 0;
+    double level = 0;  // at `at`
+    double slope = 0;
+    double at = 0;
+    bool waits = false;  // has not begun since it arrived
+    double soon = 0;     // with the starts that are planned just before
+    std::priority_queue<End> ends;
+  };
+  struct Turn {
+    double at = 0;
+    const NodeEntry* node = nullptr;
+    bool operator<(const Turn& other) const { return std::pair(other.at, other.node->id) < std::pair(at, node->id); }
+  };
+
+  struct Start {  // a planned one
+    double at = 0;
+    PlanJob* job = nullptr;
+  };
+
+  /// How far the jobs will be kLookAhead after that moment. Starts planned for just before it count, because their news would
+  /// come too late; others will be news by then, or will not have happened.
+  void look_at(double moment) {
+    const double until = moment + look_;
+    for (PlanJob& job : jobs_) {
+      advance(job, until);
+      // Where it stands when the half of a batch is added: a job of large batches must not wait longer for its first one.
+      job.soon = job.level - (job.waits ? job.batch_cost * part_soon(job) / 2 : 0);
+    }
+    while (!starts_.empty() && starts_.front().at < moment - static_cast<double>(kNewsDelay.count())) starts_.pop_front();
+    for (const Start& start : starts_)
+      start.job->soon += start.job->batch_cost * std::min(1.0, (until - start.at) / start.job->took_us);
+  }
+
+  void add_jobs() {
+    bool first = true;
+    for (const auto& [id, entry] : scheduler_.jobs_) {
+      if (!entry->enabled || (!entry->has_work() && entry->out.empty())) continue;
+      const std::uint64_t served = scheduler_.order_.served_pass(id);
+      origin_ = first ? served : std::min(origin_, served);
+      first = false;
+    }
+    for (const auto& [id, entry] : scheduler_.jobs_) {
+      if (!entry->enabled || (!entry->has_work() && entry->out.empty())) continue;
+      PlanJob& job = jobs_.emplace_back();
+      job.entry = entry.get();
+      job.priority_down = entry->spec.urgent ? INT64_MIN : -std::int64_t{entry->spec.priority};
+      job.cost = static_cast<double>(scheduler_.order_.cost(id, 1));
+      job.batch_cost = static_cast<double>(scheduler_.order_.cost(id, entry->spec.batch));
+      job.took_us = entry->took_us == 0 ? kUnknownUs : entry->took_us;
+      job.level = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
+      job.at = look_;
+      job.waits = entry->arriving && entry->begun.empty();
+      index_[id] = jobs_.size() - 1;
+    }
+  }
+
+  void add_node(const NodeEntry& node) {
+    if (!node.open) return;
+    std::size_t busy = 0;
+    for (const auto& [lease, run] : node.runs) {
+      const auto since = static_cast<double>((run.since - now_).count());
+      const auto found = index_.find(lease.job);
+      const double took = run.expected_us != 0 ? run.expected_us : kUnknownUs;
+      if (!run.ended && busy < node.slots) {
+        ++busy;
+        turns_.push({std::max(since + took, 0.0), &node});
+      }
+      if (found == index_.end()) continue;
+      PlanJob& job = jobs_[found->second];
+      const double cost = job.cost * job.entry->queries_of(lease.batch);
+      job.level -= cost * run.before_milli / 1000;
+      if (run.ended) {
+        job.level += cost;
+      } else {
+        add_run(job, since, cost, took, look_);
+      }
+    }
+    for (; busy < node.slots; ++busy) turns_.push({0, &node});
+  }
+
+  /// `at`: the time for which the level of the job is known.
+  static void add_run(PlanJob& job, double since, double cost, double took, double at) {
+    const double part = std::clamp((at - since) / took, 0.0, 1.0);
+    job.level += cost * part;
+    if (part >= 1) return;
+    job.slope += cost / took;
+    job.ends.push({since + took, cost / took});
+  }
+
+  static void advance(PlanJob& job, double until) {
+    while (!job.ends.empty() && job.ends.top().at <= until) {
+      const End end = job.ends.top();
+      job.ends.pop();
+      job.level += job.slope * (end.at - job.at);
+      job.at = end.at;
+      job.slope -= end.slope;
+    }
+    job.level += job.slope * (until - job.at);
+    job.at = until;
+  }
+
+  [[nodiscard]] double part_soon(const PlanJob& job) const { return std::min(1.0, look_ / job.took_us); }
+
+  [[nodiscard]] PlanJob* choose(const NodeEntry& node) {
+    PlanJob* best = nullptr;
+    double lowest = 0;
+    for (PlanJob& job : jobs_) {
+      if (best != nullptr && job.priority_down > best->priority_down) continue;
+      if (!job.entry->has_work() && !job.entry->held.contains(node.id)) continue;
+      if (scheduler_.bounded_ && !scheduler_.may_use(*job.entry, node)) continue;
+      const double standing = job.soon + job.batch_cost * part_soon(job) / 2;
+      if (best != nullptr && job.priority_down == best->priority_down && standing >= lowest) continue;
+      best = &job;
+      lowest = standing;
+    }
+    return best;
+  }
+
+  [[nodiscard]] std::vector<JobPass> order_now() const {
+    std::vector<JobPass> order;
+    for (const PlanJob& job : jobs_) {
+      const double per_query = std::max(job.cost * part_soon(job), 1.0);
+      const auto away = static_cast<std::uint64_t>(std::abs(job.soon));
+      const std::uint64_t pass = job.soon >= 0 ? origin_ + away : origin_ - std::min(origin_, away);
+      order.push_back({job.entry->spec.id, pass, static_cast<std::uint64_t>(per_query)});
+    }
+    std::sort(order.begin(), order.end(),
+              [](const JobPass& a, const JobPass& b) { return std::pair(a.pass, a.job) < std::pair(b.pass, b.job); });
+    if (order.size() > kJobsOrderedMax) order.resize(kJobsOrderedMax);
+    return order;
+  }
+
+  const Scheduler& scheduler_;
+  Time now_;
+  double look_ = static_cast<double>(kLookAhead.count());
+  std::uint64_t origin_ = 0;
+  std::vector<PlanJob> jobs_;
+  std::map<JobId, std::size_t> index_;
+  std::priority_queue<Turn> turns_;
+  std::deque<Start> starts_;
+};
+
+std::vector<std::pair<NodeId, std::vector<JobPass>>> Scheduler::make_plan(Time now) const { return Plan(*this, now).make(); }
+
+}  // namespace idunno

@@ -1,0 +1,182 @@
+// What is in work, and the order that nodes are told (bus/messages.h, JobOrder).
+
+#include "nodes/jobs/scheduler_impl.h"
+
+namespace idunno {
+
+namespace {
+
+constexpr std::uint64_t kWhole = 1000;       // thousandths of a batch
+constexpr std::uint64_t kAlmost = 980;       // of one that takes longer than expected
+constexpr std::uint32_t kSmoothing = 8;      // of batch times: one part in so many is new
+constexpr std::uint32_t kNodeSmoothing = 4;  // likewise of those on one node
+constexpr std::uint64_t kUnknownUs = 1'000'000;
+
+std::uint32_t average(std::uint32_t mean, std::uint64_t sample, std::uint32_t smoothing) {
+  const std::uint64_t bounded = std::clamp<std::uint64_t>(sample, 1, INT32_MAX);
+  if (mean == 0) return static_cast<std::uint32_t>(bounded);
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>((std::uint64_t{mean} * (smoothing - 1) + bounded) / smoothing, 1));
+}
+
+}  // namespace
+
+// ---- what is in work --------------------------------------------------------------------------------------------------
+
+std::uint64_t Scheduler::Run::done_milli(Time at) const {
+  if (ended) return kWhole;
+  const auto elapsed_us = static_cast<std::uint64_t>(std::max<Duration::rep>((at - since).count(), 0));
+  const std::uint64_t expected = expected_us != 0 ? expected_us : std::max(kUnknownUs, 2 * elapsed_us);
+  return std::min(elapsed_us * kWhole / expected, kAlmost);
+}
+
+void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Time now) {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return;
+  NodeEntry& node = *found->second;
+  std::set<LeaseKey> named;
+  for (const RunningBatch& batch : running) named.insert(batch.lease);
+  for (auto& [lease, run] : node.runs) {
+    if (run.ended || named.contains(lease)) continue;
+    run.ended = true;
+    news(now);
+  }
+  for (const auto& [lease, elapsed_ms] : running) {
+    if (node.runs.contains(lease)) continue;
+    JobEntry* job = find(lease.job);
+    if (job == nullptr) continue;
+    const auto out = job->out.find(lease.batch);
+    if (out == job->out.end()) continue;
+    const auto holder =
+        std::find_if(out->second.holders.begin(), out->second.holders.end(),
+                     [&, attempt = lease.attempt](const auto& one) { return one.node == id && one.attempt == attempt; });
+    // A second lease counts only once it is a result: its batch is counted already.
+    if (holder == out->second.holders.end()) continue;
+    Run run;
+    run.since = now - std::chrono::milliseconds(elapsed_ms);
+    const auto took = job->took.find(id);
+    run.expected_us = took != job->took.end() ? took->second : job->took_us;
+    if (holder != out->second.holders.begin()) run.before_milli = kWhole;
+    if (holder->adopted) {
+      run.before_milli = static_cast<std::uint32_t>(run.done_milli(now));
+      const std::uint64_t cost = order_.cost(lease.job, job->queries_of(lease.batch));
+      order_.shift(lease.job, -static_cast<std::int64_t>(cost * run.before_milli / kWhole));
+      run.before_milli = 0;  // the shift has taken it off
+    }
+    node.runs.emplace(lease, run);
+    ++job->begun[id];
+    refresh_room(*job, node);
+    choice_.insert(id);
+    news(now);
+  }
+}
+
+/// The lease is over, whatever came of it.
+void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
+  if (node.runs.erase(lease) == 0) return;
+  const auto begun = job.begun.find(node.id);
+  ASSERT(begun != job.begun.end());
+  if (--begun->second == 0) job.begun.erase(begun);
+}
+
+void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
+  const std::uint64_t took = commit.duration_us - std::min(commit.duration_us, commit.store_us);
+  job.took_us = average(job.took_us, took, kSmoothing);
+  took_us_ = average(took_us_, took, kSmoothing);
+  if (nodes_.contains(commit.node)) {
+    std::uint32_t& here = job.took[commit.node];
+    here = average(here, took, kNodeSmoothing);
+  }
+}
+
+/// So many leases of a job that are not begun are to wait at a node.
+std::uint32_t Scheduler::waiting_wanted(const JobEntry& job, const NodeEntry& node) const {
+  const auto took = job.took.find(node.id);
+  const std::uint32_t took_us = took != job.took.end() ? took->second : job.took_us;
+  if (took_us == 0) return node.slots;
+  return node.slots * static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+                          static_cast<std::uint64_t>(kChoiceTime.count()) / took_us, 1, kChoiceBatchesMax));
+}
+
+void Scheduler::refresh_room(JobEntry& job, const NodeEntry& node) {
+  const auto held = job.held.find(node.id);
+  const auto begun = job.begun.find(node.id);
+  const std::uint32_t holds = held == job.held.end() ? 0 : held->second;
+  const std::uint32_t runs = begun == job.begun.end() ? 0 : begun->second;
+  if (holds < runs + waiting_wanted(job, node)) {
+    job.room.insert(node.id);
+  } else {
+    job.room.erase(node.id);
+  }
+}
+
+// ---- the order --------------------------------------------------------------------------------------------------------
+
+Duration Scheduler::order_interval() const { return kOrderIntervalMin * (1 + nodes_.size() / kOrderNodesPerInterval); }
+
+void Scheduler::news(Time now) {
+  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return;
+  order_at_ = std::min(order_at_, std::max(now, ordered_at_ + order_interval()));
+}
+
+/// Batches of milliseconds are fair enough in the order in which they were leased. And in a cluster so large that its workers
+/// start several batches between two orders, they would all follow the same old one.
+bool Scheduler::order_matters() const {
+  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return false;
+  const Duration rare = order_interval() - kOrderIntervalMin;
+  if (took_us_ < static_cast<std::uint64_t>(rare.count())) return false;
+  return std::any_of(order_.order().begin(), order_.order().end(), [&](const StrideOrder::Key& key) {
+    return jobs_.at(key.job)->took_us >= static_cast<std::uint64_t>(kChoiceBatchMin.count());
+  });
+}
+
+/// Results, and what is in work as far as it is done.
+std::map<JobId, std::uint64_t> Scheduler::levels(Time now) const {
+  std::map<JobId, std::uint64_t> levels;
+  for (const auto& [id, job] : jobs_) {
+    if (job->enabled && (job->has_work() || !job->out.empty())) levels[id] = order_.served_pass(id);
+  }
+  for (const auto& [id, node] : nodes_) {
+    for (const auto& [lease, run] : node->runs) {
+      const auto level = levels.find(lease.job);
+      if (level == levels.end()) continue;
+      const std::uint64_t done = run.done_milli(now);
+      const std::uint64_t cost = order_.cost(lease.job, jobs_.at(lease.job)->queries_of(lease.batch));
+      level->second += cost * (done - std::min<std::uint64_t>(done, run.before_milli)) / kWhole;
+    }
+  }
+  return levels;
+}
+
+/// A job that arrives has no claim to the time before its first result, and no debt from it: from its first start until then it
+/// is as far as the others are.
+void Scheduler::level_new_jobs(Time now) {
+  const bool any = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job.second->arriving; });
+  if (!any) return;
+  const std::map<JobId, std::uint64_t> known = levels(now);
+  for (const auto& [id, level] : known) {
+    const JobEntry& job = *jobs_.at(id);
+    if (!job.arriving || job.begun.empty()) continue;
+    std::optional<std::uint64_t> lowest;
+    for (const auto& [other_id, other] : known) {
+      const JobEntry& competitor = *jobs_.at(other_id);
+      if (competitor.arriving || competitor.spec.priority != job.spec.priority || competitor.spec.urgent != job.spec.urgent)
+        continue;
+      lowest = std::min(lowest.value_or(other), other);
+    }
+    if (lowest) order_.shift(id, static_cast<std::int64_t>(*lowest - level));
+  }
+}
+
+std::vector<std::pair<NodeId, std::vector<JobPass>>> Scheduler::order_due(Time now) {
+  if (std::exchange(news_, false)) news(now);
+  if (now < order_at_) return {};
+  ordered_at_ = now;
+  order_at_ = kNever;
+  ordering_ = order_matters();
+  if (!ordering_) return {};
+  order_at_ = now + std::max(kOrderIntervalMax, order_interval());
+  level_new_jobs(now);
+  return make_plan(now);
+}
+
+}  // namespace idunno

@@ -1,0 +1,253 @@
+// What is in work, the order that the nodes are told, and the leases that give them a choice.
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/unit/jobs/scheduler_helpers.h"
+
+namespace idunno {
+namespace {
+
+constexpr std::uint64_t kBatchUs = 2'000'000;
+
+Time at_ms(std::int64_t ms) { return kStart + std::chrono::milliseconds(ms); }
+
+/// Nodes with one slot, long batches, and jobs 1, 2, ... of ten queries a batch, all measured.
+class Order : public testing::Test {
+ protected:
+  void world(std::uint32_t nodes, std::uint64_t jobs) {
+    for (std::uint32_t node = 1; node <= nodes; ++node) scheduler.add_node(NodeId{node}, 1);
+    for (std::uint64_t job = 1; job <= jobs; ++job) scheduler.add_job(job_of(job, 100'000, 10), {}, true, kStart);
+    for (const Assignment& given : all_next(scheduler)) held[{given.node, given.lease.job}].push_back(given);
+    for (std::uint32_t node = 1; node <= nodes; ++node) scheduler.batch_time(NodeId{node}, kBatchUs);
+    for (std::uint64_t job = 1; job <= jobs; ++job) commit(any_of(JobId{job}));
+    (void)scheduler.order_due(kStart);
+    refill();
+  }
+  void refill() {
+    for (const Assignment& given : all_next(scheduler)) held[{given.node, given.lease.job}].push_back(given);
+  }
+  Assignment any_of(JobId job) {
+    for (auto& [key, leases] : held) {
+      if (key.second != job || leases.empty()) continue;
+      const Assignment one = leases.front();
+      leases.erase(leases.begin());
+      return one;
+    }
+    ADD_FAILURE() << "no lease of " << to_string(job) << " is out";
+    return {};
+  }
+  Assignment take(std::uint32_t node, std::uint64_t job) {
+    auto& leases = held[{NodeId{node}, JobId{job}}];
+    EXPECT_FALSE(leases.empty());
+    const Assignment one = leases.front();
+    leases.erase(leases.begin());
+    return one;
+  }
+  void commit(const Assignment& given) { ASSERT_TRUE(scheduler.committed(commit_of(given, kBatchUs))); }
+  void runs(const Assignment& given, std::uint32_t elapsed_ms, std::int64_t now_ms) {
+    scheduler.progress(given.node, {{key_of(given), elapsed_ms}}, at_ms(now_ms));
+  }
+  /// By job, as that node is told.
+  std::map<JobId, std::uint64_t> told(std::uint32_t node, std::int64_t ms) {
+    std::map<JobId, std::uint64_t> passes;
+    for (const auto& [id, order] : scheduler.order_due(at_ms(ms))) {
+      if (id != NodeId{node}) continue;
+      for (const JobPass& job : order) passes[job.job] = job.pass;
+    }
+    return passes;
+  }
+  Scheduler scheduler{SchedulerConfig{}};
+  std::map<std::pair<NodeId, JobId>, std::vector<Assignment>> held;
+};
+
+TEST_F(Order, EachNodeHasABatchOfEachJobWaiting) {
+  world(3, 2);
+  for (std::uint32_t node = 1; node <= 3; ++node) {
+    for (std::uint64_t job = 1; job <= 2; ++job) {
+      EXPECT_GE(scheduler.leased_at(NodeId{node}, JobId{job}), 1U) << "n" << node << " j" << job;
+    }
+  }
+}
+
+TEST_F(Order, AStartMakesRoomForAnotherBatchOfThatJob) {
+  world(2, 2);
+  const std::uint32_t before = scheduler.leased_at(NodeId{1});
+  EXPECT_FALSE(scheduler.next(kStart));
+  const Assignment begun = take(1, 1);
+  runs(begun, 0, 0);
+  refill();
+  EXPECT_EQ(scheduler.leased_at(NodeId{1}), before + 1);
+  EXPECT_FALSE(held[std::pair(NodeId{1}, JobId{1})].empty());
+}
+
+TEST_F(Order, WhatWaitsAtANodeIsBounded) {
+  world(2, 40);
+  for (int round = 0; round < 200; ++round) {
+    const std::uint32_t node = 1 + static_cast<std::uint32_t>(round % 2);
+    for (std::uint64_t job = 1; job <= 40; ++job) {
+      auto& leases = held[{NodeId{node}, JobId{job}}];
+      if (leases.empty()) continue;
+      runs(leases.front(), 0, round);
+      commit(take(node, job));
+      break;
+    }
+    refill();
+    ASSERT_LE(scheduler.leased_at(NodeId{node}), scheduler.credit_of(NodeId{node}) + kChoiceJobsMax + 40);
+  }
+}
+
+TEST_F(Order, TheLastBatchesOfAJobAreNotSpreadOverFullNodes) {
+  world(3, 1);
+  scheduler.add_job(job_of(2, 30, 10), {}, true, kStart);
+  refill();
+  commit(any_of(JobId{2}));
+  EXPECT_LE(scheduler.leased_of(JobId{2}), 2U);
+}
+
+TEST_F(Order, IsToldOnlyWhileSeveralJobsOfLongBatchesCompete) {
+  world(2, 1);
+  EXPECT_TRUE(scheduler.order_due(at_ms(10'000)).empty()) << "one job";
+  EXPECT_EQ(scheduler.wake_at(), kNever);
+  scheduler.add_job(job_of(2, 100'000, 10), {}, true, at_ms(10'000));
+  EXPECT_EQ(scheduler.order_due(at_ms(10'001)).size(), 2U);
+}
+
+TEST_F(Order, ShortBatchesNeedNone) {
+  scheduler.add_node(NodeId{1}, 1);
+  for (std::uint64_t job = 1; job <= 2; ++job) scheduler.add_job(job_of(job, 100'000, 10), {}, true, kStart);
+  for (const Assignment& given : all_next(scheduler)) ASSERT_TRUE(scheduler.committed(commit_of(given, 2'000)));
+  EXPECT_TRUE(scheduler.order_due(at_ms(10'000)).empty());
+}
+
+TEST_F(Order, ComesWithNewsButNotTooOftenAndNowAndThenWithout) {
+  world(2, 2);
+  ASSERT_FALSE(scheduler.order_due(at_ms(1000)).empty());
+  EXPECT_TRUE(scheduler.order_due(at_ms(1100)).empty()) << "no news";
+  runs(take(1, 1), 0, 1101);
+  EXPECT_FALSE(scheduler.order_due(at_ms(1101)).empty());
+  runs(take(2, 2), 0, 1110);
+  EXPECT_TRUE(scheduler.order_due(at_ms(1110)).empty()) << "too soon after the last";
+  const Time wake = scheduler.wake_at();
+  EXPECT_EQ(wake, at_ms(1101) + kOrderIntervalMin * 1);
+  EXPECT_FALSE(scheduler.order_due(wake).empty());
+  EXPECT_FALSE(scheduler.order_due(wake + kOrderIntervalMax).empty());
+}
+
+TEST_F(Order, WhatIsInWorkCountsAsFarAsItIsAndSoonWillBe) {
+  world(2, 2);
+  const auto before = told(1, 1000);  // the first to start
+  ASSERT_EQ(before.size(), 2U);
+  runs(take(1, 1), 0, 1100);
+  const auto begun = told(2, 1100);
+  EXPECT_EQ(begun.at(JobId{2}), before.at(JobId{2}));
+  // kLookAhead is longer than the batch takes, so all of it counts.
+  EXPECT_EQ(begun.at(JobId{1}), before.at(JobId{1}) + 10 * kPassPerQuery);
+}
+
+TEST_F(Order, AResultCountsAsMuchAsItsBatchInWork) {
+  world(2, 2);
+  const Assignment given = take(1, 1);
+  runs(given, 0, 1000);
+  const auto in_work = told(2, 1000);
+  scheduler.progress(NodeId{1}, {}, at_ms(3000));  // computed, its commit is on the way
+  EXPECT_EQ(told(1, 3000), in_work);
+  commit(given);
+  EXPECT_EQ(told(1, 4000), in_work);
+}
+
+TEST_F(Order, AWorkersDeathTakesBackWhatWasInWork) {
+  world(2, 2);
+  const auto before = told(1, 1000);
+  runs(take(1, 1), 500, 1000);
+  scheduler.remove_node(NodeId{1});
+  const auto after = told(2, 2000);
+  EXPECT_EQ(after.at(JobId{1}), before.at(JobId{1}));
+}
+
+TEST_F(Order, TwoThatBecomeFreeTogetherAreNotToldTheSame) {
+  world(2, 2);
+  runs(take(1, 1), 0, 1000);
+  runs(take(2, 1), 0, 1000);
+  std::map<NodeId, JobId> first;
+  for (const auto& [node, order] : scheduler.order_due(at_ms(2990))) first[node] = order.front().job;
+  ASSERT_EQ(first.size(), 2U);
+  EXPECT_EQ(first.at(NodeId{1}), JobId{2});
+  // Level after that: the second one must not make good the same lag again.
+  const auto orders = scheduler.order_due(at_ms(3500));
+  ASSERT_EQ(orders.size(), 2U);
+  const auto gap = [](const std::vector<JobPass>& order) { return order.back().pass - order.front().pass; };
+  EXPECT_LT(gap(orders[1].second), gap(orders[0].second));
+}
+
+TEST_F(Order, ANewJobStandsWithTheOthersUntilItsFirstResult) {
+  world(2, 2);
+  for (int i = 0; i < 20; ++i) {
+    commit(any_of(JobId{1}));
+    commit(any_of(JobId{2}));
+    refill();
+  }
+  scheduler.add_job(job_of(3, 100'000, 10), {}, true, at_ms(1000));
+  refill();
+  const auto arrived = told(1, 1500);
+  EXPECT_LT(arrived.at(JobId{3}), std::min(arrived.at(JobId{1}), arrived.at(JobId{2}))) << "it starts next";
+  const Assignment first = take(1, 3);
+  runs(first, 0, 2000);
+  std::map<JobId, std::uint64_t> passes;
+  for (std::int64_t ms = 2600; ms < 5000; ms += 600) {
+    commit(any_of(JobId{1}));
+    commit(any_of(JobId{2}));
+    refill();
+    passes = told(2, ms);
+    // What it has in work is about to come on top: all of it, which is longer than what is left.
+    EXPECT_GT(passes.at(JobId{3}), std::min(passes.at(JobId{1}), passes.at(JobId{2}))) << ms;
+    EXPECT_LE(passes.at(JobId{3}), std::min(passes.at(JobId{1}), passes.at(JobId{2})) + 10 * kPassPerQuery) << ms;
+  }
+  commit(first);
+  const auto result = told(1, 6000);
+  EXPECT_GE(result.at(JobId{3}), passes.at(JobId{3})) << "from now on it counts like the others";
+  EXPECT_LE(result.at(JobId{3}), passes.at(JobId{3}) + 10 * kPassPerQuery);
+}
+
+TEST_F(Order, WhatRanBeforeTheTakeoverCountsFromThenOn) {
+  Scheduler other{SchedulerConfig{}};
+  for (std::uint32_t node = 1; node <= 2; ++node) other.add_node(NodeId{node}, 1);
+  for (std::uint64_t job = 1; job <= 2; ++job) other.add_job(job_of(job, 100'000, 10), {}, true, kStart);
+  const LeaseKey running{JobId{1}, 5, 0};
+  const LeaseKey finished{JobId{2}, 6, 0};
+  ASSERT_TRUE(other.adopt(NodeId{1}, running, HeldStage::running, kStart));
+  ASSERT_TRUE(other.adopt(NodeId{2}, finished, HeldStage::finished, kStart));
+  other.progress(NodeId{1}, {{running, 500}}, kStart);  // of a second, as far as is known
+  BatchCommit commit;
+  commit.job = JobId{2};
+  commit.batch = 6;
+  commit.node = NodeId{2};
+  commit.duration_us = 1'000'000;
+  ASSERT_TRUE(other.committed(commit));
+  commit.job = JobId{1};
+  commit.batch = 5;
+  commit.node = NodeId{1};
+  ASSERT_TRUE(other.committed(commit));
+  std::map<JobId, std::uint64_t> passes;
+  const auto orders = other.order_due(at_ms(1000));
+  ASSERT_FALSE(orders.empty());
+  for (const JobPass& job : orders[0].second) passes[job.job] = job.pass;
+  EXPECT_EQ(passes.at(JobId{1}) - passes.at(JobId{2}), 5 * kPassPerQuery) << "half of one batch, and nothing of the other";
+}
+
+TEST_F(Order, UnstartedLeasesAreGivenAgainWithTheNewPriority) {
+  world(2, 2);
+  const Assignment begun = take(1, 1);
+  runs(begun, 0, 1000);
+  scheduler.change_job(JobId{1}, 1000, 0, 5, at_ms(1000));
+  const auto again = scheduler.unstarted(JobId{1}, 100);
+  EXPECT_EQ(again.size() + 1, scheduler.leased_of(JobId{1}));
+  for (const Assignment& one : again) {
+    EXPECT_EQ(one.lease.priority, 5);
+    EXPECT_NE(key_of(one), key_of(begun));
+  }
+}
+
+}  // namespace
+}  // namespace idunno

@@ -1,0 +1,175 @@
+// What a worker starts next while the coordinator tells it how far the jobs are.
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "nodes/jobs/worker_queue.h"
+
+namespace idunno {
+namespace {
+
+constexpr Time kStart{std::chrono::seconds(100)};
+
+Time at_ms(std::int64_t ms) { return kStart + std::chrono::milliseconds(ms); }
+
+Lease lease(std::uint64_t job, BatchIndex batch, std::uint64_t pass, std::uint32_t queries = 16) {
+  Lease made;
+  made.job = JobId{job};
+  made.batch = batch;
+  made.queries = queries;
+  made.pass = pass;
+  return made;
+}
+
+/// One slot; three jobs of models m1 to m3, with a batch of job 1 running.
+class WorkerOrder : public testing::Test {
+ protected:
+  WorkerOrder() {
+    give({lease(1, 0, 0)});
+    EXPECT_EQ(running, "j1/b0");
+  }
+  void give(const std::vector<Lease>& leases, bool urgent_third = false) {
+    LeaseGrant grant;
+    for (std::uint64_t job = 1; job <= 3; ++job) {
+      JobDescription description;
+      description.job = JobId{job};
+      description.model.name = "m" + std::to_string(job);
+      description.spec.urgent = job == 3 && urgent_third;
+      grant.descriptions.push_back(description);
+    }
+    grant.leases = leases;
+    WorkerOutput out;
+    queue.granted(grant, now, out);
+    while (!out.fetch.empty()) {
+      WorkerOutput next;
+      for (const Lease& each : out.fetch) queue.input_ready({each.job, each.batch, each.attempt}, 1000, now, next);
+      note(next);
+      out = std::move(next);
+    }
+  }
+  void note(const WorkerOutput& out) {
+    ASSERT_LE(out.start.size(), 1U);
+    if (out.start.empty()) return;
+    computing = {out.start[0].lease.job, out.start[0].lease.batch, out.start[0].lease.attempt};
+    running = batch_name(computing.job, computing.batch);
+  }
+  /// The running batch ends; what starts then.
+  std::string finish(std::int64_t ms, bool loaded_model = false) {
+    now = at_ms(ms);
+    WorkerOutput out;
+    running.clear();
+    (void)queue.finished(0, computing, 0, 0, now, out, loaded_model ? 100'000 : 0);
+    note(out);
+    return running;
+  }
+  void order(std::vector<JobPass> jobs) { queue.ordered(JobOrder{std::move(jobs)}, now); }
+
+  WorkerQueue queue{1, 1'000'000};
+  Time now = kStart;
+  LeaseKey computing;
+  std::string running;
+};
+
+TEST_F(WorkerOrder, WhatLagsInTheClusterStartsFirstWhateverTheLeasesSay) {
+  give({lease(1, 1, 10), lease(2, 0, 99), lease(2, 1, 99)});
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+TEST_F(WorkerOrder, CountsWhatItStartedItself) {
+  give({lease(1, 1, 10), lease(2, 0, 99), lease(2, 1, 99)});
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 1100, 10}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+  EXPECT_EQ(finish(1100), "j1/b1") << "16 queries of 10 passes each put job 2 ahead";
+}
+
+TEST_F(WorkerOrder, AnOrderThatCannotKnowOfAStartDoesNotUndoIt) {
+  give({lease(1, 1, 10), lease(2, 0, 99), lease(2, 1, 99)});
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 1100, 10}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+  now = at_ms(1010);
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 1100, 10}});  // made before the start was known
+  EXPECT_EQ(finish(1020), "j1/b1");
+}
+
+TEST_F(WorkerOrder, ComparesTheMiddlesOfTheBatches) {
+  // After a start of job 1 the two would stand at 2600 and 1500, after one of job 2 at 1000 and 1540: that is nearer.
+  give({lease(1, 1, 10, 16), lease(2, 0, 99, 4)});
+  order({{JobId{1}, 1000, 100}, {JobId{2}, 1140, 100}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+TEST_F(WorkerOrder, OldNewsAreNotFollowed) {
+  give({lease(1, 1, 10), lease(2, 0, 99)});
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}});
+  EXPECT_EQ(finish(1 + kJobOrderAgeMax.count() / 1000), "j1/b1") << "by the pass of the lease";
+}
+
+TEST_F(WorkerOrder, AJobThatTheOrderDoesNotNameGoesByItsLease) {
+  give({lease(1, 1, 10), lease(2, 0, 900)});
+  order({{JobId{1}, 1000, 10}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+TEST_F(WorkerOrder, TheLowestBatchOfAJobGoesFirst) {
+  give({lease(1, 7, 1), lease(1, 2, 50), lease(2, 0, 99)});  // batch 2 was lost elsewhere and leased again
+  order({{JobId{1}, 1000, 10}, {JobId{2}, 5000, 10}});
+  EXPECT_EQ(finish(1000), "j1/b2");
+}
+
+TEST_F(WorkerOrder, PriorityGoesBeforeTheOrderAndUrgentBeforePriority) {
+  Lease high = lease(2, 0, 99);
+  high.priority = 7;
+  give({lease(1, 1, 10), high});
+  order({{JobId{1}, 0, 10}, {JobId{2}, 5000, 10}});
+  EXPECT_EQ(finish(1000), "j2/b0");
+
+  Lease higher = lease(2, 1, 99);
+  higher.priority = INT32_MAX;
+  give({lease(3, 0, 99), higher}, true);
+  EXPECT_EQ(finish(2000), "j3/b0");
+}
+
+TEST_F(WorkerOrder, ALeaseThatIsGivenAgainTakesItsNewPriority) {
+  give({lease(1, 1, 10), lease(2, 0, 99)});
+  Lease raised = lease(2, 0, 99);
+  raised.priority = 1;
+  give({raised});
+  EXPECT_EQ(queue.size(), 3U);
+  EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+/// Models are loaded again and again; the jobs advance by 1000 passes a second.
+class WorkerMemory : public WorkerOrder {
+ protected:
+  WorkerMemory() {
+    give({lease(2, 0, 1)});
+    EXPECT_EQ(finish(1000), "j2/b0");
+    give({lease(1, 1, 2)});
+    EXPECT_EQ(finish(2000, true), "j1/b1");
+    give({lease(1, 2, 9), lease(1, 3, 9), lease(2, 1, 9), lease(2, 2, 9)});
+    order_at(2000, 0, 0);
+  }
+  /// How far jobs 1 and 2 are.
+  void order_at(std::int64_t ms, std::uint64_t first, std::uint64_t second) {
+    now = at_ms(ms);
+    order({{JobId{1}, first, 1}, {JobId{2}, second, 1}});
+  }
+};
+
+TEST_F(WorkerMemory, ALoadedModelGoesBeforeOneThatLagsALittle) {
+  order_at(2900, 1000, 800);
+  EXPECT_EQ(finish(3000, true), "j1/b2") << "m1 had to be loaded again, so memory is short";
+  order_at(3900, 2000, 1500);
+  EXPECT_EQ(finish(4000), "j2/b1") << "500 passes are more than 300 ms";
+}
+
+TEST_F(WorkerMemory, WithoutReloadsTheOrderDecidesAlone) {
+  order_at(2900, 1000, 800);
+  EXPECT_EQ(finish(3000), "j2/b1");
+}
+
+}  // namespace
+}  // namespace idunno
