@@ -247,7 +247,7 @@ void Coordinator::Impl::tick(Time now, WallMs wall, CoordinatorOutput& out) {
 Time Coordinator::Impl::wake_at() const {
   if (more_to_schedule_) return Time{};
   Time at = supervise_at_;
-  if (serving_) at = std::min(at, scheduler_.wake_at());  // before, nothing is handed out
+  at = std::min(at, serving_ ? scheduler_.wake_at() : scheduler_.order_at());  // before it serves, nothing is handed out
   if (repair_) at = std::min(at, repair_->wake_at());
   if (!serving_) at = std::min(at, grace_until_);
   const bool running =

@@ -176,6 +176,7 @@ class Scheduler {
   /// What happened to isolated batches since the last call.
   [[nodiscard]] std::vector<IsolationNote> take_notes();
   /// When a rate limit lets the next job go on or an order is due; kNever when there is neither.
+  [[nodiscard]] Time order_at() const { return order_at_; }  ///< of order_due alone
   [[nodiscard]] Time wake_at() const;
 
   // -- for reports --

@@ -72,7 +72,8 @@ TEST(FairnessJson, HasTheFieldsThatScriptsReadAndNoNumberWithoutAMeasurement) {
   EXPECT_EQ(json["in20_pct"], 99);
   EXPECT_EQ(json["worst_max_min_ratio"], 1.43);
   EXPECT_EQ(json["worst_cause"], "n3 died");
-  for (const auto& [name, value] : fairness_json(FairnessReport{}).items()) {
+  const Json nothing = fairness_json(FairnessReport{});
+  for (const auto& [name, value] : nothing.items()) {
     EXPECT_TRUE(value.is_null() || value == 0) << name;
   }
 }

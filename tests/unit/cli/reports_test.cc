@@ -166,7 +166,11 @@ TEST(EventJson, LeavesOutWhatDoesNotApply) {
 }
 
 TEST(Fairness, TellsTheRatioAndTheShareOfWindows) {
-  FairnessReport fairness{2, 1040, 10, 9, 10, 1040};
+  FairnessReport fairness;
+  fairness.jobs = 2;
+  fairness.max_min_milli = fairness.last_max_min_milli = 1040;
+  fairness.windows = fairness.in20_windows = 10;
+  fairness.in10_windows = 9;
   EXPECT_EQ(fairness_json(fairness)["max_min_ratio"], 1.04);
   EXPECT_EQ(fairness_json(fairness)["in10_pct"], 90.0);
   EXPECT_NE(fairness_text(fairness).find("1.040"), std::string::npos);
