@@ -221,13 +221,21 @@ Result<std::uint64_t> lost_queries(Session& session, Timeline& timeline, const s
   auto reports = session.metadata().call_and_wait(request);
   if (!reports) return reports.error();
   std::uint64_t lost = 0;
+  std::set<JobId> endless;
   std::set<JobId> given_up;  // by somebody's wish, or failed: nothing of it is waited for
   for (const JobReport& job : reports->jobs) {
     if (job.state == JobState::done && job.done < total_of(job)) lost += total_of(job) - job.done;
     if (job.state == JobState::stopped || job.state == JobState::failed) given_up.insert(job.id);
+    if (total_of(job) == 0) endless.insert(job.id);
   }
   for (const Timeline::Batch& batch : timeline.not_settled()) {
     if (given_up.count(batch.first) != 0) continue;
+    // Of a job without end only the last whole pass can be asked for; what its window still lacks stops it before long, and that
+    // shows in its rate.
+    if (endless.count(batch.first) != 0) {
+      timeline.settled(batch, monotonic_now());
+      continue;
+    }
     auto results = session.metadata().call_and_wait(JobResultsRequest{batch.first, batch.second, 1});
     if (!results) return results.error();
     if (!results->blocks.empty() && results->blocks.front().id != BlockId{}) {

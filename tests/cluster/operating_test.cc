@@ -105,7 +105,8 @@ TEST(OperatingCluster, DownEndsEveryProcessAndUpBringsTheDataBack) {
 TEST(OperatingCluster, IdleNodeIsSmall) {
   const TestCluster cluster(3);
   ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
-  for (const auto& node : cluster.status()["nodes"]) {
+  const nlohmann::json status = cluster.status();
+  for (const auto& node : status["nodes"]) {
     std::ifstream statm("/proc/" + std::to_string(node.value("pid", 0)) + "/statm");
     std::uint64_t total = 0;
     std::uint64_t resident = 0;

@@ -126,7 +126,8 @@ TEST(SdfsCluster, FileLargerThanMemoryLimitsStreams) {
   const auto back = cluster.scratch() / "back";
   limited({"fs", "get", "/large", back.string()});
   EXPECT_EQ(run_program({"/usr/bin/cmp", file.string(), back.string()}).exit_code, 0);
-  for (const auto& node : cluster.status()["nodes"]) {
+  const nlohmann::json status = cluster.status();
+  for (const auto& node : status["nodes"]) {
     EXPECT_LT(peak_rss_kib(node.value("pid", 0)), kRssKibMax) << node.dump();
   }
 }
