@@ -248,7 +248,9 @@ std::string ClusterConfig::to_toml() const {
   text += fmt::format("election_timeout_max = {}\nvoter_replace_after = {}\n", exact(tuning.election_timeout_max),
                       exact(tuning.voter_replace_after));
   text += fmt::format("probe_interval = {}\nscrub_rate = {}\n", exact(tuning.probe_interval), exact(tuning.scrub_bytes_per_s));
-  text += fmt::format("\n[metrics]\nlisten = \"{}\"\n", !metrics.on ? "off" : metrics.port == 0 ? "on" : std::to_string(metrics.port));
+  text += fmt::format("\n[metrics]\nlisten = \"{}\"\n", !metrics.on         ? "off"
+                                                        : metrics.port == 0 ? "on"
+                                                                            : std::to_string(metrics.port));
   text += fmt::format("\n[scheduler]\npolicy = \"{}\"\n", to_string(tuning.policy));
   text += fmt::format("split_period = {}\nreload_lag = {}\n", exact(tuning.split_period), exact(tuning.reload_lag));
   return text;

@@ -17,7 +17,8 @@ struct ImageOptions {
 }  // namespace
 
 void add_bench_commands(CLI::App& root, App& app) {
-  CLI::App* bench = root.add_subcommand("bench", "measure: inference, dispatch, storage and failover, in temporary clusters of their own");
+  CLI::App* bench =
+      root.add_subcommand("bench", "measure: inference, dispatch, storage and failover, in temporary clusters of their own");
   bench->require_subcommand(1);
   bench->footer("Example:\n  idunno bench infer --csv infer.csv\n  idunno bench dispatch --workers 1,4,16");
   add_bench_infer_command(*bench, app);

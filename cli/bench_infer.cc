@@ -32,7 +32,8 @@ struct Options {
 };
 
 /// One `cv::dnn` loop a core, all at the same time: images a second together.
-Result<double> bare_rate(const BenchModel& model, const fs::path& images, const Options& options, unsigned cores, double seconds) {
+Result<double> bare_rate(const BenchModel& model, const fs::path& images, const Options& options, unsigned cores,
+                         double seconds) {
   auto executor = program_beside_us("idunno-executor");
   if (!executor) return executor.error();
   const std::vector<std::string> command{

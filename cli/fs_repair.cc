@@ -45,12 +45,9 @@ Result<std::uint32_t> move_replicas(Session& session, CheckReport& report, const
     std::set<NodeId> holding = block.good;
     if (holding.size() < report.wanted) holding.insert(block.unknown.begin(), block.unknown.end());
     if (holding == nodes_of(block.place.block)) continue;
-    ReplicaMove move{block.place.path,
-                     block.place.version,
-                     block.place.index,
-                     block.place.block.id,
-                     {holding.begin(), holding.end()},
-                     block.place.block.replicas};
+    ReplicaMove move{
+        block.place.path,          block.place.version, block.place.index, block.place.block.id, {holding.begin(), holding.end()},
+        block.place.block.replicas};
     if (move.replicas.size() > kReplicasMax) move.replicas.resize(kReplicasMax);
     request.moves.push_back(std::move(move));
     if (request.moves.size() < kMovesPerRequest) continue;

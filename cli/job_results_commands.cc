@@ -110,10 +110,9 @@ Status check_complete(const JobReport& report) {
   const bool goes_on = report.spec.follow || report.spec.repeat == 0;
   const bool complete = report.spec.repeat == 0 ? report.digest != Hash128{} : report.done == total_of(report);
   if (report.state == JobState::done || (goes_on && report.state == JobState::stopped && complete)) return {};
-  return Error{Errc::conflict,
-               fmt::format("{} is {} with {} queries done{}; only a job that is done can be complete", to_string(report.id),
-                           to_string(report.state), report.done,
-                           total_of(report) == 0 ? "" : fmt::format(" of {}", total_of(report)))};
+  return Error{Errc::conflict, fmt::format("{} is {} with {} queries done{}; only a job that is done can be complete",
+                                           to_string(report.id), to_string(report.state), report.done,
+                                           total_of(report) == 0 ? "" : fmt::format(" of {}", total_of(report)))};
 }
 
 void verify(App& app, const std::string& name) {

@@ -275,18 +275,18 @@ Listing stats_listing(const JobReportsReply& reports) {
   for (std::size_t i = 0; i < reports.jobs.size(); ++i) {
     const JobReport& job = reports.jobs[i];
     const LatencySummary& l = job.latency;
-    const std::map<std::string, std::string> texts{{"done", total_of(job) == 0 ? fmt::format("{}", job.done)
-                                                                                   : fmt::format("{}/{}", job.done, total_of(job))},
-                                                   {"weight", fmt::format("{:g}", from_milli(job.spec.weight_milli))},
-                                                   {"rate_qps", qps_text(job.rate_milli_qps)},
-                                                   {"rate_all_qps", qps_text(job.rate_all_milli_qps)},
-                                                   {"mean_ms", ms_text(l, l.mean_us)},
-                                                   {"sd_ms", ms_text(l, l.sd_us)},
-                                                   {"median_ms", ms_text(l, l.median_us)},
-                                                   {"p90_ms", ms_text(l, l.p90_us)},
-                                                   {"p95_ms", ms_text(l, l.p95_us)},
-                                                   {"p99_ms", ms_text(l, l.p99_us)},
-                                                   {"eta_s", is_over(job.state) ? "-" : eta_text(eta_seconds(job))}};
+    const std::map<std::string, std::string> texts{
+        {"done", total_of(job) == 0 ? fmt::format("{}", job.done) : fmt::format("{}/{}", job.done, total_of(job))},
+        {"weight", fmt::format("{:g}", from_milli(job.spec.weight_milli))},
+        {"rate_qps", qps_text(job.rate_milli_qps)},
+        {"rate_all_qps", qps_text(job.rate_all_milli_qps)},
+        {"mean_ms", ms_text(l, l.mean_us)},
+        {"sd_ms", ms_text(l, l.sd_us)},
+        {"median_ms", ms_text(l, l.median_us)},
+        {"p90_ms", ms_text(l, l.p90_us)},
+        {"p95_ms", ms_text(l, l.p95_us)},
+        {"p99_ms", ms_text(l, l.p99_us)},
+        {"eta_s", is_over(job.state) ? "-" : eta_text(eta_seconds(job))}};
     std::vector<Listing::Cell> row;
     const Json json = job_json(job);
     for (const auto& [name, value] : json.items()) {

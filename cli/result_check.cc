@@ -29,8 +29,7 @@ Status ResultCheck::block(std::uint64_t batch, std::string_view rows) {
   const std::uint64_t end = batch_end();
   while (!rows.empty()) {
     const std::size_t length = std::min(rows.find('\n'), rows.size());
-    if (next_ >= end)
-      return Error{Errc::damaged, fmt::format("batch {} has more rows than its {} queries", batch, end - first)};
+    if (next_ >= end) return Error{Errc::damaged, fmt::format("batch {} has more rows than its {} queries", batch, end - first)};
     if (auto status = row(rows.substr(0, length)); !status) return status;
     rows.remove_prefix(std::min(length + 1, rows.size()));
   }

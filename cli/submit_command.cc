@@ -253,8 +253,7 @@ void add_submit_command(CLI::App& root, App& app) {
       ->type_name("MIN..MAX");
   command->add_option("--repeat", *repeat, "times the whole data set, or forever: until `job stop` (default 1)")
       ->type_name("N|forever");
-  command->add_flag("--follow", options->follow,
-                    "images that come to the folder become queries as they land, until `job stop`");
+  command->add_flag("--follow", options->follow, "images that come to the folder become queries as they land, until `job stop`");
   command->add_option("--id", options->id, "a key of your own: the same key again gives the same job, not a second one")
       ->type_name("KEY");
   command->add_option("--top", options->top, "labels in a result row (default: as the model says)")
@@ -263,8 +262,9 @@ void add_submit_command(CLI::App& root, App& app) {
   command->add_flag("--wait", *wait,
                     "wait for the end, with a progress bar; exit code 0 done, 6 failed, 7 stopped, 8 query errors");
   command->callback([&app, options, repeat, wait] { submit(app, *options, *repeat, *wait); });
-  command->footer("Example:\n  idunno submit --model resnet18 --data /data/photos --batch 16 --wait\n"
-                  "  idunno submit --model resnet18 --data /incoming --follow");
+  command->footer(
+      "Example:\n  idunno submit --model resnet18 --data /data/photos --batch 16 --wait\n"
+      "  idunno submit --model resnet18 --data /incoming --follow");
 }
 
 }  // namespace idunno::cli

@@ -23,8 +23,8 @@ struct OutboxRecord {
 };
 
 struct OutboxWrite {
-  std::vector<OutboxRecord> add;     ///< an equal (job, batch, attempt) is replaced
-  std::vector<BatchCommit> remove;   ///< by (job, batch, attempt), after `add`; unknown ones are no error
+  std::vector<OutboxRecord> add;    ///< an equal (job, batch, attempt) is replaced
+  std::vector<BatchCommit> remove;  ///< by (job, batch, attempt), after `add`; unknown ones are no error
   [[nodiscard]] bool empty() const { return add.empty() && remove.empty(); }
 };
 

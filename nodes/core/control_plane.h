@@ -3,13 +3,13 @@
 /// (nodes/jobs/cluster_state.h), and while this node leads, a Coordinator over that state. Pure: the shell
 /// (nodes/runtime/control_shell.h) and the simulator (tests/sim) bring messages and time, and obey ControlOutput.
 ///
-/// One turn: any number of request / log_message / member_changed / connection_lost / push_failed / tick, then end_turn once, then
-/// the output is obeyed. Nothing is sent or answered that is not durable (persist before send). After end_turn has returned an
-/// error the node must stop: what clients were told stays true, and nothing more is said.
+/// One turn: any number of request / log_message / member_changed / connection_lost / push_failed / tick, then end_turn once,
+/// then the output is obeyed. Nothing is sent or answered that is not durable (persist before send). After end_turn has returned
+/// an error the node must stop: what clients were told stays true, and nothing more is said.
 ///
 /// Life of an office: when the log begins to serve (its own first entry is committed and applied), the state moves into a new
-/// Coordinator; when the log stops serving, the state moves back, and every request that waits is answered not_leader: its outcome
-/// is unknown, and asking again with the same request id is safe.
+/// Coordinator; when the log stops serving, the state moves back, and every request that waits is answered not_leader: its
+/// outcome is unknown, and asking again with the same request id is safe.
 ///
 /// Reads: linearizable through a read barrier on the coordinator, or (RequestInfo::stale_ok) from this node's state at once, with
 /// Reply::stale set when this node does not lead.
@@ -27,13 +27,15 @@
 namespace idunno {
 
 inline constexpr std::size_t kReadsWaitingMax = 4096;  ///< reads that wait for a barrier; more are refused (full)
-inline constexpr std::size_t kFlushesPerTurnMax = 4;   ///< commands proposed while entries are applied get a flush in the same turn
+inline constexpr std::size_t kFlushesPerTurnMax =
+    4;  ///< commands proposed while entries are applied get a flush in the same turn
 
 struct ControlConfig {
   CoordinatorConfig coordinator;
   RaftConfig raft;
-  std::uint32_t versions_max = 8;                  ///< of a file
-  std::size_t compact_bytes_min = 64U << 20U;      ///< the log is replaced by a snapshot when it has outgrown this and 2 x the last one
+  std::uint32_t versions_max = 8;  ///< of a file
+  std::size_t compact_bytes_min =
+      64U << 20U;  ///< the log is replaced by a snapshot when it has outgrown this and 2 x the last one
 };
 
 struct ControlOutput {
@@ -45,9 +47,9 @@ struct ControlOutput {
   };
   std::vector<std::pair<NodeId, Bytes>> log_messages;  ///< first: to other log nodes
   std::vector<Reply> replies;
-  std::vector<std::pair<NodeId, Answer>> pushes;       ///< to a node's session, under epoch()
-  std::vector<Event> events;                           ///< `at_ms` and `node` are set by the shell
-  std::vector<FollowNotice> follow;                    ///< of following jobs, under epoch()
+  std::vector<std::pair<NodeId, Answer>> pushes;  ///< to a node's session, under epoch()
+  std::vector<Event> events;                      ///< `at_ms` and `node` are set by the shell
+  std::vector<FollowNotice> follow;               ///< of following jobs, under epoch()
 };
 
 class ControlPlane {

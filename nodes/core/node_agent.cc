@@ -48,8 +48,8 @@ void NodeAgent::Impl::tell(std::string type, JobId job, std::int64_t batch, std:
   out_.events.push_back(std::move(event));
 }
 
-/// What a worker begins is news for all others (JobOrder): the heartbeat comes early, unless batches are so short that their starts
-/// do not matter one by one.
+/// What a worker begins is news for all others (JobOrder): the heartbeat comes early, unless batches are so short that their
+/// starts do not matter one by one.
 void NodeAgent::Impl::notice_start() {
   if (queue_.mean_batch_us() < static_cast<std::uint64_t>(kNoticedBatchMin.count())) return;
   heartbeat_at_ = std::min(heartbeat_at_, std::max(now_, beat_at_ + kNoticeInterval));

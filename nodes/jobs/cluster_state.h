@@ -25,11 +25,12 @@ namespace idunno {
 inline constexpr std::size_t kRememberedAnswersMax = 16384;
 inline constexpr std::size_t kJobsMax = 4096;            ///< finished ones included; `job remove` makes room
 inline constexpr std::uint64_t kBatchesMax = 4U << 20U;  ///< of one job
-/// Of a job that repeats without end: results of at least so many batches, in whole passes, are kept behind the last whole pass ...
+/// Of a job that repeats without end: results of at least so many batches, in whole passes, are kept behind the last whole pass
+/// ...
 inline constexpr std::uint64_t kEndlessBatchesKept = 4096;
 /// ... and so many batches beyond it may be in work.
 inline constexpr std::uint64_t kEndlessBatchesAhead = 16384;
-inline constexpr std::size_t kSegmentsMax = 65536;  ///< of one following job
+inline constexpr std::size_t kSegmentsMax = 65536;        ///< of one following job
 inline constexpr std::uint64_t kUrgentQueriesMax = 1024;  ///< of an urgent job: it goes ahead of everybody
 inline constexpr std::uint32_t kBatchQueriesMax = 65536;
 inline constexpr std::uint32_t kWeightMilliMax = 1'000'000;
@@ -78,17 +79,16 @@ struct Job {
   /// file has the same places.
   std::vector<Hash128> digests;
   LatencyHistogram latency;  ///< processing time, one count a query
-  Hash128 digest;            ///< over `digests` in order, when done; of a repeated job: of its first pass, as soon as that is whole
+  Hash128 digest;  ///< over `digests` in order, when done; of a repeated job: of its first pass, as soon as that is whole
   std::vector<std::uint64_t> quarantined;  ///< queries that were not computed, index in the job; the first kQuarantinedShownMax
-  std::vector<JobSegment> segments;  ///< of a following job: what came after its submit
-  std::uint64_t first_kept = 0;      ///< batches before are done, and their results are deleted; a multiple of a pass
-  std::uint64_t prefix = 0;          ///< of a repeated or following job: all batches before are done
+  std::vector<JobSegment> segments;        ///< of a following job: what came after its submit
+  std::uint64_t first_kept = 0;            ///< batches before are done, and their results are deleted; a multiple of a pass
+  std::uint64_t prefix = 0;                ///< of a repeated or following job: all batches before are done
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.id, s.spec, s.state, s.reason, s.result_path, s.submitted_ms, s.first_batch_ms, s.finished_ms, s.batches,
                     s.batches_done, s.queries_done, s.errors, s.duplicate_commits, s.conflicting_commits, s.model_loads,
-                    s.model_load_us, s.digests, s.latency,
-                    s.digest, s.quarantined, s.segments, s.first_kept, s.prefix);
+                    s.model_load_us, s.digests, s.latency, s.digest, s.quarantined, s.segments, s.first_kept, s.prefix);
   }
   [[nodiscard]] bool active() const {
     return state == JobState::queued || state == JobState::running || state == JobState::paused;
@@ -101,7 +101,8 @@ struct Job {
   /// Of a batch before window_end().
   [[nodiscard]] std::size_t slot(std::uint64_t batch) const { return static_cast<std::size_t>(batch % digests.size()); }
   [[nodiscard]] bool committed(std::uint64_t batch) const { return batch < first_kept || digests[slot(batch)] != Hash128{}; }
-  /// The batches that make the result: all, but of a job without end those of the last whole pass (before the first: of that one).
+  /// The batches that make the result: all, but of a job without end those of the last whole pass (before the first: of that
+  /// one).
   struct Range {
     std::uint64_t first = 0;
     std::uint64_t count = 0;
@@ -114,8 +115,8 @@ struct Job {
 
 /// Places in the digests and the result file of a job that runs.
 [[nodiscard]] std::uint64_t kept_batches(const JobShape& shape, const std::vector<JobSegment>& segments);
-/// Where the lists of queries of a following job's segments lie, and that of its `number`-th, from 1. The newest version of a list
-/// is that of the segment: as soon as the segment is there, no other one can be put in its place while the job goes on.
+/// Where the lists of queries of a following job's segments lie, and that of its `number`-th, from 1. The newest version of a
+/// list is that of the segment: as soon as the segment is there, no other one can be put in its place while the job goes on.
 [[nodiscard]] std::string segments_folder_of(JobId job);
 [[nodiscard]] std::string segment_path_of(JobId job, std::uint64_t number);
 /// Whether `path` is `top` or lies below it.

@@ -64,8 +64,8 @@ Status check_numbers(const JobSpec& spec) {
     return Error{Errc::invalid, "a job can follow a folder of images, and then it cannot be repeated"};
   }
   if (spec.urgent && (spec.follow || spec.repeat != 1 || spec.queries > kUrgentQueriesMax)) {
-    return Error{Errc::invalid, fmt::format("an urgent job goes ahead of all others: it has at most {} queries, once",
-                                            kUrgentQueriesMax)};
+    return Error{Errc::invalid,
+                 fmt::format("an urgent job goes ahead of all others: it has at most {} queries, once", kUrgentQueriesMax)};
   }
   if (const std::uint64_t batches = kept_batches(shape_of(spec, {}), {}); batches > kBatchesMax) {
     return Error{Errc::too_large, fmt::format("{} queries in batches of {}{} are {} batches, {} are possible; use a larger batch",

@@ -46,8 +46,8 @@ struct Image {
   ClusterState::CurrentPhase phase;
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.format, s.applied, s.epoch, s.next_job, s.models, s.last_model_version, s.jobs, s.nodes, s.answers,
-                    s.files, s.phase);
+    return std::tie(s.format, s.applied, s.epoch, s.next_job, s.models, s.last_model_version, s.jobs, s.nodes, s.answers, s.files,
+                    s.phase);
   }
 };
 
@@ -105,8 +105,7 @@ Status check_job(const Job& job, const Namespace& files) {
   const std::string name = "job " + to_string(job.id);
   if (job.spec.batch == 0 || (job.spec.queries == 0 && !job.spec.follow)) return contradiction(name + " has no queries");
   if (!segments_are_right(job)) return contradiction(name + " has segments with gaps");
-  if (batches_of(job.shape(), job.segments) != job.batches)
-    return contradiction(name + " has a wrong number of batches");
+  if (batches_of(job.shape(), job.segments) != job.batches) return contradiction(name + " has a wrong number of batches");
   const std::uint64_t pass = std::max<std::uint64_t>(batches_per_pass(job.shape()), 1);
   const bool trimmed = job.endless() && !job.active();
   if (job.digests.size() != (trimmed ? pass : kept_batches(job.shape(), job.segments)))

@@ -38,7 +38,8 @@ Coordinator::Impl::Impl(CoordinatorConfig c, ClusterState s, Random r)
       random_(r),
       replication_(std::max(1U, std::min({config_.replication, static_cast<std::uint32_t>(config_.members.size()),
                                           static_cast<std::uint32_t>(kReplicasMax)}))),
-      scheduler_(SchedulerConfig{config_.lease_horizon, config_.attempts_max, config_.policy, config_.split_period, random_.next()}) {
+      scheduler_(
+          SchedulerConfig{config_.lease_horizon, config_.attempts_max, config_.policy, config_.split_period, random_.next()}) {
   for (const CoordinatorConfig::Member& member : config_.members) nodes_[member.id].member = member;
 }
 
@@ -160,8 +161,9 @@ void Coordinator::Impl::jobs_moved(const Applied& applied, Time now, Coordinator
   }
   for (const auto& [id, pass] : applied.passes_differ) {
     alarm(out, id, -1,
-          to_string(id) + ": pass " + std::to_string(pass) + " over its data gave other rows than the first; the model or the "
-                          "machines are not deterministic");
+          to_string(id) + ": pass " + std::to_string(pass) +
+              " over its data gave other rows than the first; the model or the "
+              "machines are not deterministic");
   }
   if (applied.phase_changed) phase_changed(out);
   for (const JobId id : applied.extended) job_extended(id, out);

@@ -3,7 +3,8 @@
 /// process: the next coordinator learns it anew from the nodes.
 ///
 /// Files: coordinator.cc (life, log entries, time), _requests (clients), _reports (what people see), _nodes (sessions and who is
-/// alive), _leases (grants, commits, failures), _isolation (stragglers, poison queries), _repair (copies of blocks), _phases (phases, jobs that grow).
+/// alive), _leases (grants, commits, failures), _isolation (stragglers, poison queries), _repair (copies of blocks), _phases
+/// (phases, jobs that grow).
 
 #include <deque>
 #include <optional>

@@ -206,10 +206,10 @@ void Coordinator::handle(const RequestInfo& info, const JobSetRequest& request, 
         info, Error{Errc::invalid, fmt::format("set {}: a weight of 0; `job pause` holds a job back", to_string(request.job))},
         out);
   }
-  impl_->propose_request(info,
-                         SetJob{request.job, request.weight_milli, request.rate_limit_milli, request.priority, request.nodes_min,
-                                request.nodes_max},
-                         out);
+  impl_->propose_request(
+      info,
+      SetJob{request.job, request.weight_milli, request.rate_limit_milli, request.priority, request.nodes_min, request.nodes_max},
+      out);
 }
 
 }  // namespace idunno

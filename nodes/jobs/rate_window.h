@@ -19,9 +19,9 @@ inline constexpr std::size_t kRateSeconds = 64;
 inline constexpr std::uint32_t kRateWindowMaxS = 60;
 inline constexpr std::uint32_t kFairnessWindowS = 10;
 inline constexpr std::int64_t kFairnessLagMaxS = 30;
-inline constexpr std::size_t kFairnessCausesMax = 64;       ///< remembered
-inline constexpr std::size_t kFairnessCausesToldMax = 3;    ///< of one window
-inline constexpr std::int64_t kFairnessCauseBeforeS = 2;    ///< what happened so long before a window may still be seen in it
+inline constexpr std::size_t kFairnessCausesMax = 64;     ///< remembered
+inline constexpr std::size_t kFairnessCausesToldMax = 3;  ///< of one window
+inline constexpr std::int64_t kFairnessCauseBeforeS = 2;  ///< what happened so long before a window may still be seen in it
 
 /// The second that `now` lies in.
 [[nodiscard]] std::int64_t second_of(Time now);

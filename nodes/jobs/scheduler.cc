@@ -260,7 +260,8 @@ std::uint64_t Scheduler::hedged(JobId job) const {
 bool Scheduler::competes(JobId job) const {
   const JobEntry* entry = find(job);
   if (entry == nullptr || !entry->enabled || entry->limited || !entry->has_work()) return false;
-  const bool at_most = entry->spec.nodes_max > 0 && entry->held.size() >= entry->spec.nodes_max && nodes_.size() > entry->spec.nodes_max;
+  const bool at_most =
+      entry->spec.nodes_max > 0 && entry->held.size() >= entry->spec.nodes_max && nodes_.size() > entry->spec.nodes_max;
   return !at_most && entry->reserved == 0;
 }
 

@@ -43,19 +43,20 @@ namespace idunno {
 
 inline constexpr std::uint32_t kCreditPerSlotMax = 1024;
 inline constexpr std::uint32_t kCreditPerSlotMin = 2;
-inline constexpr std::size_t kTurnsLook = 16;        ///< jobs at the head of the order among which a node takes turns
-inline constexpr std::size_t kRedoLook = 8;          ///< batches to redo that are looked at for one that may go to a free node
+inline constexpr std::size_t kTurnsLook = 16;           ///< jobs at the head of the order among which a node takes turns
+inline constexpr std::size_t kRedoLook = 8;             ///< batches to redo that are looked at for one that may go to a free node
 inline constexpr std::uint32_t kRedoLeasesPerSlot = 1;  ///< beyond a node's credit, for batches to redo
-inline constexpr std::uint32_t kInputRoundsMax = 3;  ///< so often each node must have missed a batch's input before it is given up,
-inline constexpr Duration kInputPatience = std::chrono::minutes(5);            ///< and for so long: its holders may come back
-inline constexpr Duration kInputWaitMin = std::chrono::milliseconds(100);      ///< between rounds over all nodes; doubles,
-inline constexpr Duration kInputWaitMax = std::chrono::milliseconds(5000);     ///< up to this
+inline constexpr std::uint32_t kInputRoundsMax =
+    3;  ///< so often each node must have missed a batch's input before it is given up,
+inline constexpr Duration kInputPatience = std::chrono::minutes(5);         ///< and for so long: its holders may come back
+inline constexpr Duration kInputWaitMin = std::chrono::milliseconds(100);   ///< between rounds over all nodes; doubles,
+inline constexpr Duration kInputWaitMax = std::chrono::milliseconds(5000);  ///< up to this
 inline constexpr std::uint64_t kBatchesPerHedge =
     50;  ///< a job gets one second lease for so many committed batches (2 %), and one
 inline constexpr Duration kChoiceBatchMin = std::chrono::milliseconds(20);
 inline constexpr std::size_t kChoiceJobsMax = 16;
 inline constexpr Duration kChoiceTime = std::chrono::milliseconds(1000);  ///< of each job, about, waits at a node
-inline constexpr std::uint32_t kChoiceBatchesMax = 8;                    ///< a slot and job
+inline constexpr std::uint32_t kChoiceBatchesMax = 8;                     ///< a slot and job
 /// JobOrder: at once when something changed, but not more often than this ...
 inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
@@ -76,16 +77,16 @@ struct SchedulerJob {
   JobId id;
   std::uint64_t queries = 0;
   std::uint32_t batch = 1;
-  std::uint32_t repeat = 1;           ///< 0 = without end: then `committed` of add_job is as long as the window of batches
-  std::uint64_t first_batch = 0;      ///< of `committed`; those before are done
-  std::vector<JobSegment> segments;   ///< of a following job
+  std::uint32_t repeat = 1;          ///< 0 = without end: then `committed` of add_job is as long as the window of batches
+  std::uint64_t first_batch = 0;     ///< of `committed`; those before are done
+  std::vector<JobSegment> segments;  ///< of a following job
   std::uint32_t weight_milli = 1000;
   std::uint32_t rate_limit_milli = 0;
   std::int32_t priority = 0;
   std::uint32_t nodes_min = 0;
   std::uint32_t nodes_max = 0;
   bool urgent = false;  ///< before all others, whatever the priority
-  std::string model;  ///< name and version: leases of the same model are cheap one after the other
+  std::string model;    ///< name and version: leases of the same model are cheap one after the other
 };
 
 struct Assignment {
@@ -167,9 +168,9 @@ class Scheduler {
   /// A second lease of a batch that `node` has been computing for too long (straggler_limit_us), at another open node with free
   /// credit, or none: it has one already, had a death, or the budget (kBatchesPerHedge) is used up.
   [[nodiscard]] std::optional<Assignment> hedge(NodeId node, const LeaseKey& lease, Time now);
-  /// What the nodes should be told now of how far the jobs are, the one furthest behind first: when several jobs compete with long
-  /// batches, and there is news, or the last time is long ago. Each node is told how far they will be when it has a free slot, so
-  /// that two that become free together do not choose the same.
+  /// What the nodes should be told now of how far the jobs are, the one furthest behind first: when several jobs compete with
+  /// long batches, and there is news, or the last time is long ago. Each node is told how far they will be when it has a free
+  /// slot, so that two that become free together do not choose the same.
   [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> order_due(Time now);
   /// Leases of a job that its nodes have not begun, as they are to be given now: its priority has changed.
   [[nodiscard]] std::vector<Assignment> unstarted(JobId job, std::size_t max);
@@ -276,8 +277,8 @@ class Scheduler {
   std::set<NodeId> choice_;  ///< nodes at which jobs may miss waiting batches
   bool bounded_ = false;     ///< may_use may say no
   bool reserve_again_ = false;
-  bool news_ = false;      ///< not seen by `news` yet
-  bool ordering_ = false;  ///< order_matters at the last look
+  bool news_ = false;          ///< not seen by `news` yet
+  bool ordering_ = false;      ///< order_matters at the last look
   std::uint32_t took_us_ = 0;  ///< of batches of late, whatever their job
   Time ordered_at_{};
   Time order_at_ = kNever;

@@ -20,7 +20,7 @@ struct Scheduler::Trouble {
   std::uint32_t attempt = 0;  ///< of its next lease: higher than all before
   std::uint32_t deaths = 0;
   std::uint32_t inputs_missing = 0;
-  Time input_missing_since{};  ///< of the first of them
+  Time input_missing_since{};               ///< of the first of them
   std::set<NodeId> failed_at;               ///< gets it again only when all others failed too
   std::optional<BatchIsolation> isolation;  ///< after attempts_max deaths
 
@@ -47,7 +47,7 @@ struct Scheduler::JobEntry {
   std::uint64_t batches_done = 0;
   std::uint64_t first = 0;     ///< of `committed`; all before are done
   std::deque<bool> committed;  ///< of batches first, first + 1, ...
-  std::uint64_t next = 0;  ///< lowest batch that is to do and not in `out` or `to_redo`; none from here on was leased by us
+  std::uint64_t next = 0;      ///< lowest batch that is to do and not in `out` or `to_redo`; none from here on was leased by us
   std::set<BatchIndex> to_redo;
   std::set<std::pair<Time, BatchIndex>> waiting;  ///< for their input, until then; may be out or done meanwhile
   std::map<BatchIndex, Out> out;
@@ -91,7 +91,7 @@ struct Scheduler::NodeEntry {
   bool refilling = false;  ///< between "much is free" and "full": leases go out in grants of many, not one by one
   bool listed = false;     ///< in free_
   bool spare = false;      ///< in spare_
-  bool measured = false;  ///< the node itself said how long its batches take
+  bool measured = false;   ///< the node itself said how long its batches take
   std::uint32_t mean_us = 0;
   std::uint32_t credit = 0;
   std::uint32_t leased = 0;

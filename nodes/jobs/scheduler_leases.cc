@@ -9,7 +9,7 @@ namespace idunno {
 namespace {
 constexpr std::uint64_t kNano = 1'000'000'000;
 constexpr std::size_t kRoomLook = 64;  // nodes that are looked at for the one with the next free slot
-}
+}  // namespace
 
 // ---- decisions --------------------------------------------------------------------------------------------------------
 

@@ -183,9 +183,9 @@ void fill_status(const ClusterState& state, StatusReply& reply) {
   reply.files = state.files().files();
   reply.blocks = state.files().blocks();
   reply.logical_bytes = state.files().logical_bytes();
-  reply.jobs_running = static_cast<std::uint32_t>(std::count_if(
-      state.jobs().begin(), state.jobs().end(),
-      [&](const auto& job) { return job.second.state == JobState::running && state.phase_fits(job.second.spec.kind); }));
+  reply.jobs_running = static_cast<std::uint32_t>(std::count_if(state.jobs().begin(), state.jobs().end(), [&](const auto& job) {
+    return job.second.state == JobState::running && state.phase_fits(job.second.spec.kind);
+  }));
   reply.log_index = state.applied_index().value;
 }
 

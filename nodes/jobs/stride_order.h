@@ -1,9 +1,9 @@
 #pragma once
 /// The policy of the scheduler: which runnable job gets the next lease. Stride scheduling (Waldspurger and Weihl 1995) on
 /// queries, not on time: a job's pass is (queries served + queries out on lease) / weight plus an offset, and the lowest pass
-/// goes first, so jobs of equal weight get equal rates whatever their models cost. Urgent jobs and then higher priorities go before
-/// any pass. The policies for comparison count other things in the same way: round robin batches (by weight or not), least load
-/// only what is out.
+/// goes first, so jobs of equal weight get equal rates whatever their models cost. Urgent jobs and then higher priorities go
+/// before any pass. The policies for comparison count other things in the same way: round robin batches (by weight or not), least
+/// load only what is out.
 
 #include <cstdint>
 #include <map>

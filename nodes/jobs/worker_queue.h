@@ -141,7 +141,7 @@ class WorkerQueue {
   };
   struct JobInfo {
     JobDescription description;
-    std::string model;          ///< with its version
+    std::string model;  ///< with its version
     bool urgent = false;
     std::uint64_t session = 0;  ///< in which the description came
     bool over = false;
@@ -230,7 +230,7 @@ class WorkerQueue {
   std::set<Rank> fetching_;
   std::set<Rank> ready_;
   std::map<JobId, std::set<std::pair<std::int64_t, LeaseKey>>> ready_of_;  ///< the same by job, by urgency and batch; none empty
-  std::set<LeaseKey> computing_;  ///< running, and its executor has begun
+  std::set<LeaseKey> computing_;                                           ///< running, and its executor has begun
   std::vector<Slot> slots_;
   std::uint64_t input_bytes_ = 0;
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive

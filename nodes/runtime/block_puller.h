@@ -1,6 +1,6 @@
 #pragma once
-/// Copies blocks from their replicas into this node's store, for repair and for clients that ask for it. What waits and what is in
-/// flight is bounded. One thread: the loop's.
+/// Copies blocks from their replicas into this node's store, for repair and for clients that ask for it. What waits and what is
+/// in flight is bounded. One thread: the loop's.
 
 #include <deque>
 #include <functional>

@@ -269,7 +269,8 @@ void ControlShell::arm_timer() {
 void ControlShell::publish_stats() {
   const Time now = monotonic_now();
   if (control_->serving() && !failed_) {
-    const StatsNotice notice{++stats_sequence_, wall_now_ms(), control_->reports(kStatsWindowS, now), control_->node_reports(now)};
+    const StatsNotice notice{++stats_sequence_, wall_now_ms(), control_->reports(kStatsWindowS, now),
+                             control_->node_reports(now)};
     events_.publish(kStatsTopic, notice);
     if (on_stats_) on_stats_(notice, control_->epoch());
   }

@@ -45,7 +45,9 @@ class ControlShell {
   /// `handler` is told of jobs that follow a folder while this node coordinates.
   using OnFollow = std::function<void(Epoch, const FollowNotice&)>;
   void on_follow(OnFollow handler) { on_follow_ = std::move(handler); }
-  [[nodiscard]] Status may_extend(JobId job, Epoch epoch, std::uint64_t after) const { return control_->may_extend(job, epoch, after); }
+  [[nodiscard]] Status may_extend(JobId job, Epoch epoch, std::uint64_t after) const {
+    return control_->may_extend(job, epoch, after);
+  }
   [[nodiscard]] Status extend(const FollowSegment& segment);
   /// Tries to give the coordinator's office to the standby; `done` is called when that is over, however it ended.
   void hand_over(std::function<void()> done);

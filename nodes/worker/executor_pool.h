@@ -59,8 +59,8 @@ class ExecutorPool {
   [[nodiscard]] std::vector<int> pids() const;
   /// Of all slots, since the pool was made.
   struct Usage {
-    std::uint32_t children = 0;       ///< alive
-    std::set<std::string> models;     ///< that one of them holds at least, by ExecuteBatch::model_key
+    std::uint32_t children = 0;    ///< alive
+    std::set<std::string> models;  ///< that one of them holds at least, by ExecuteBatch::model_key
     std::uint64_t model_loads = 0;
     std::uint64_t model_load_us = 0;  ///< how long these took in all
     std::uint64_t starts = 0;         ///< of children

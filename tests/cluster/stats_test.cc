@@ -136,8 +136,8 @@ TEST(StatsCluster, NodesAndJobsSayWhatTheyUse) {
   const auto node_with_model = [&] {
     const nlohmann::json status = cluster.status();
     for (const auto& node : status["nodes"]) {
-      if (node["models"] == nlohmann::json::array({"lenet:1"}) && node["model_loads"] >= 1 && node["executor_rss_bytes"] > 1'000'000 &&
-          node["cpu_cores"] > 0) {
+      if (node["models"] == nlohmann::json::array({"lenet:1"}) && node["model_loads"] >= 1 &&
+          node["executor_rss_bytes"] > 1'000'000 && node["cpu_cores"] > 0) {
         return true;
       }
     }

@@ -50,11 +50,35 @@ TEST(JobJson, HasTheFieldsThatScriptsRead) {
   const Json json = job_json(running_job());
   std::vector<std::string> names;
   for (const auto& [name, value] : json.items()) names.push_back(name);
-  const std::vector<std::string> wanted{"id",        "name",   "kind",   "model",    "state",        "batch",   "weight",
-                                        "total",     "done",   "errors", "rate_qps", "rate_all_qps", "mean_ms", "sd_ms",
-                                        "median_ms", "p90_ms", "p95_ms", "p99_ms",   "nodes",        "eta_s",
-                                        "window_done", "window_mean_ms", "window_sd_ms", "window_median_ms", "window_p90_ms",
-                                        "window_p95_ms", "window_p99_ms", "model_loads", "model_load_s"};
+  const std::vector<std::string> wanted{"id",
+                                        "name",
+                                        "kind",
+                                        "model",
+                                        "state",
+                                        "batch",
+                                        "weight",
+                                        "total",
+                                        "done",
+                                        "errors",
+                                        "rate_qps",
+                                        "rate_all_qps",
+                                        "mean_ms",
+                                        "sd_ms",
+                                        "median_ms",
+                                        "p90_ms",
+                                        "p95_ms",
+                                        "p99_ms",
+                                        "nodes",
+                                        "eta_s",
+                                        "window_done",
+                                        "window_mean_ms",
+                                        "window_sd_ms",
+                                        "window_median_ms",
+                                        "window_p90_ms",
+                                        "window_p95_ms",
+                                        "window_p99_ms",
+                                        "model_loads",
+                                        "model_load_s"};
   EXPECT_EQ(names, wanted);
   EXPECT_EQ(json["id"], "j12");
   EXPECT_EQ(json["rate_qps"], 50.5);

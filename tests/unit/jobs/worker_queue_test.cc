@@ -106,7 +106,8 @@ TEST(WorkerQueue, TakesALeaseFromGrantToAnsweredOffer) {
   EXPECT_TRUE(out.offer.empty());
   queue.stored(key_of(given), result_block(1), kSelf, at_us(1500), out);
   ASSERT_EQ(out.offer.size(), 1U);
-  EXPECT_EQ(out.offer[0], (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700, {}, 0, 100, 100, 0, 300}));
+  EXPECT_EQ(out.offer[0],
+            (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700, {}, 0, 100, 100, 0, 300}));
   EXPECT_EQ(queue.size(), 1U);
   EXPECT_TRUE(out.discard.empty());
 
