@@ -1,11 +1,11 @@
 #include <fmt/core.h>
-#include <sys/random.h>
 
 #include <cstdint>
 
 #include "bus/clock.h"
 #include "bus/cluster_client.h"
 #include "cli/app.h"
+#include "storage/sdfs/writer_id.h"
 
 namespace idunno::cli {
 
@@ -24,14 +24,6 @@ struct Session::Impl {
 };
 
 namespace {
-
-std::uint64_t random_writer() {
-  std::uint64_t writer = 0;
-  while (writer == 0) {
-    if (getrandom(&writer, sizeof writer, 0) != static_cast<ssize_t>(sizeof writer)) writer = 0;
-  }
-  return writer;
-}
 
 Result<KeyPair> load_keys(const Globals& globals, const ClusterConfig& config, const AdmittedKeys& admitted) {
   const auto file = globals.key.empty() ? config.keys_dir / "admin.key" : globals.key;
@@ -92,7 +84,7 @@ Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   impl.metadata = std::make_unique<MetadataClient>(impl.loop, *impl.rpc, impl.config.log_nodes(), globals.timeout);
   impl.metadata->set_stale_reads(globals.stale);
   impl.blocks = std::make_unique<BlockClient>(impl.loop, *impl.rpc, BlockClient::Options{});
-  impl.ids = std::make_unique<BlockIdSource>(random_writer());
+  impl.ids = std::make_unique<BlockIdSource>(random_writer_id());
   impl.sdfs = std::make_unique<SdfsClient>(*impl.metadata, *impl.blocks, *impl.ids);
   return session;
 }

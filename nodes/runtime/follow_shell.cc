@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 
 #include <atomic>
 #include <functional>
@@ -23,19 +22,8 @@
 namespace idunno {
 namespace {
 
-constexpr Duration kCallTimeout = std::chrono::seconds(10);  ///< of one call to the coordinator: ourselves
-constexpr Duration kRetryPause = std::chrono::seconds(1);    ///< after a failure
-constexpr Duration kAnswerMax = std::chrono::seconds(10);    ///< for the log to take a segment; then the folder is compared again
-constexpr std::size_t kCallsMax = 64;
-constexpr std::size_t kBytesInFlightMax = 8U << 20U;
-
-std::uint64_t random_writer() {
-  std::uint64_t writer = 0;
-  while (writer == 0) {
-    if (getrandom(&writer, sizeof writer, 0) != static_cast<ssize_t>(sizeof writer)) writer = 0;
-  }
-  return writer;
-}
+constexpr Duration kRetryPause = std::chrono::seconds(1);  ///< after a failure
+constexpr Duration kAnswerMax = std::chrono::seconds(10);  ///< for the log to take a segment; then the folder is compared again
 
 }  // namespace
 
@@ -120,23 +108,12 @@ class FollowShell::Writer {
 };
 
 void FollowShell::Writer::run(ZmqContext& context, const Options& options) {
-  RpcClient::Options rpc_options;
-  rpc_options.keys = options.keys;
-  rpc_options.cluster = options.cluster;
-  rpc_options.peers = options.peers;
-  rpc_options.calls_in_flight_max = kCallsMax;
-  auto rpc = RpcClient::create(loop_, context, rpc_options);
-  if (!rpc) {
-    broken_ = rpc.error();
+  auto client = OwnClient::create(loop_, context, options);
+  if (!client) {
+    broken_ = client.error();
     return work();
   }
-  MetadataClient metadata(loop_, **rpc, options.log_nodes, kCallTimeout);
-  BlockClient::Options block_options;
-  block_options.bytes_in_flight_max = kBytesInFlightMax;
-  BlockClient blocks(loop_, **rpc, block_options);
-  BlockIdSource ids(random_writer());
-  SdfsClient sdfs(metadata, blocks, ids);
-  sdfs_ = &sdfs;
+  sdfs_ = &(*client)->sdfs();
   work();
   sdfs_ = nullptr;
 }
@@ -256,7 +233,7 @@ Result<std::vector<std::string>> FollowShell::Writer::names_in(const std::string
   for (const BlockRef& block : file->blocks) {
     auto out = std::make_shared<std::optional<Result<Payload>>>();
     sdfs_->blocks().read(block, [out](Result<Payload> bytes) { *out = std::move(bytes); });
-    if (!loop_.run_until([&] { return out->has_value(); }, monotonic_now() + kCallTimeout))
+    if (!loop_.run_until([&] { return out->has_value(); }, monotonic_now() + kOwnCallTimeout))
       return Error{Errc::timeout, "reading " + path + ": no answer in time"};
     if (!**out) return (**out).error();
     auto decoded = decode<ManifestChunk>((**out)->view());

@@ -6,10 +6,8 @@
 
 #include <memory>
 
-#include "bus/cluster_config.h"
-#include "bus/event_loop.h"
-#include "bus/rpc.h"
 #include "nodes/jobs/follow.h"
+#include "nodes/runtime/own_client.h"
 
 namespace idunno {
 
@@ -22,12 +20,7 @@ inline constexpr std::size_t kFollowWaitingMax = 65536;  ///< files remembered f
 
 class FollowShell {
  public:
-  struct Options {
-    KeyPair keys;
-    AddressBook peers;
-    std::uint64_t cluster = 0;  ///< ClusterConfig::cluster_hash()
-    std::vector<NodeId> log_nodes;
-  };
+  using Options = OwnClient::Options;
   /// `loop` is the control thread's; it, `context` and `control` outlive this.
   FollowShell(EventLoop& loop, ZmqContext& context, ControlShell& control, Options options);
   /// Ends what is under way without waiting for its answer.

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/random.h>
 
 #include <deque>
 #include <functional>
@@ -11,25 +10,9 @@
 
 #include "bus/clock.h"
 #include "nodes/runtime/history_log.h"
-#include "storage/sdfs/client.h"
+#include "nodes/runtime/own_client.h"
 
 namespace idunno {
-namespace {
-
-constexpr Duration kCallTimeout = std::chrono::seconds(10);  ///< of one call to the coordinator: ourselves, or who came after
-constexpr std::size_t kCallsMax = 64;
-constexpr std::size_t kBytesInFlightMax = 8U << 20U;
-
-std::uint64_t random_writer() {
-  std::uint64_t writer = 0;
-  while (writer == 0) {
-    if (getrandom(&writer, sizeof writer, 0) != static_cast<ssize_t>(sizeof writer)) writer = 0;
-  }
-  return writer;
-}
-
-}  // namespace
-
 /// The thread with its client. Jobs are posted to its loop and done one after the other.
 class HistoryShell::Writer {
  public:
@@ -53,20 +36,9 @@ class HistoryShell::Writer {
   };
 
   void run(ZmqContext& context, const Options& options) {
-    RpcClient::Options rpc_options;
-    rpc_options.keys = options.keys;
-    rpc_options.cluster = options.cluster;
-    rpc_options.peers = options.peers;
-    rpc_options.calls_in_flight_max = kCallsMax;
-    auto rpc = RpcClient::create(loop_, context, rpc_options);
-    if (!rpc) return serve([&](const HistoryLog::Write&) { return Status(rpc.error()); });
-    MetadataClient metadata(loop_, **rpc, options.log_nodes, kCallTimeout);
-    BlockClient::Options block_options;
-    block_options.bytes_in_flight_max = kBytesInFlightMax;
-    BlockClient blocks(loop_, **rpc, block_options);
-    BlockIdSource ids(random_writer());
-    SdfsClient sdfs(metadata, blocks, ids);
-    serve([&](const HistoryLog::Write& file) { return write_now(sdfs, file); });
+    auto client = OwnClient::create(loop_, context, options.client);
+    if (!client) return serve([&](const HistoryLog::Write&) { return Status(client.error()); });
+    serve([&](const HistoryLog::Write& file) { return write_now((*client)->sdfs(), file); });
   }
 
   /// Until the loop is stopped. The client's calls run the loop themselves, so work is done between its turns.

@@ -5,10 +5,8 @@
 
 #include <memory>
 
-#include "bus/cluster_config.h"
-#include "bus/event_loop.h"
 #include "bus/messages.h"
-#include "bus/rpc.h"
+#include "nodes/runtime/own_client.h"
 
 namespace idunno {
 
@@ -16,10 +14,7 @@ class HistoryShell {
  public:
   struct Options {
     NodeId self;
-    KeyPair keys;
-    AddressBook peers;
-    std::uint64_t cluster = 0;  ///< ClusterConfig::cluster_hash()
-    std::vector<NodeId> log_nodes;
+    OwnClient::Options client;
   };
   /// `loop` is the control thread's; it and `context` outlive this.
   HistoryShell(EventLoop& loop, ZmqContext& context, Options options);

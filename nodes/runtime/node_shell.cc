@@ -227,10 +227,9 @@ Status NodeShell::Impl::start_control(const KeyPair& keys, const AddressBook& pe
       });
   if (!started) return started.error();
   control = std::move(*started);
-  history =
-      std::make_unique<HistoryShell>(loop, *zmq, HistoryShell::Options{self->id, keys, peers, config.cluster_hash(), log_nodes});
-  follow =
-      std::make_unique<FollowShell>(loop, *zmq, *control, FollowShell::Options{keys, peers, config.cluster_hash(), log_nodes});
+  const OwnClient::Options own{keys, peers, config.cluster_hash(), log_nodes};
+  history = std::make_unique<HistoryShell>(loop, *zmq, HistoryShell::Options{self->id, own});
+  follow = std::make_unique<FollowShell>(loop, *zmq, *control, own);
   control->on_follow([this](Epoch epoch, const FollowNotice& notice) { follow->notice(epoch, notice); });
   control->on_stats([this](const StatsNotice& notice, Epoch epoch) { history->stats(notice, epoch); });
   return {};
