@@ -83,4 +83,5 @@ template <class T>
 
 }  // namespace idunno
 
-#include "bus/codec_impl.h"  // IWYU pragma: export
+#include "bus/codec_impl.h"       // IWYU pragma: export
+#include "bus/codec_instances.h"  // IWYU pragma: export

@@ -148,4 +148,8 @@ struct BatchLivesRequest {
   bool operator==(const BatchLivesRequest&) const = default;
 };
 
+#define IDUNNO_LOG_MESSAGES(X) \
+  X(LogSearchReply) X(LogSearchRequest) X(LogTailReply) X(LogTail) X(BatchLivesReply) X(BatchLivesRequest)
+IDUNNO_LOG_MESSAGES(IDUNNO_DECLARED_MESSAGE)  // bus/codec_instances.h
+
 }  // namespace idunno

@@ -156,4 +156,8 @@ struct MemberHistoryRequest {
   bool operator==(const MemberHistoryRequest&) const = default;
 };
 
+#define IDUNNO_SWIM_MESSAGES(X) \
+  X(SwimAck) X(SwimProbe) X(MemberListReply) X(MemberListRequest) X(MemberHistoryReply) X(MemberHistoryRequest)
+IDUNNO_SWIM_MESSAGES(IDUNNO_DECLARED_MESSAGE)  // bus/codec_instances.h
+
 }  // namespace idunno

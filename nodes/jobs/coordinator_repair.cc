@@ -13,6 +13,7 @@ RepairView Coordinator::Impl::repair_view() const {
     // A node that was there under the last coordinator, and of which nothing is heard yet, counts until its time is over.
     const bool expected = node.expected_until != kNever;
     if (node.state == NodeState::alive || node.state == NodeState::suspect || expected) view.live.insert(id);
+    view.computing = view.computing || scheduler_.leased_at(id) > 0;
   }
   return view;
 }

@@ -44,9 +44,15 @@ void RepairPlanner::refill(Time now) {
   const auto elapsed_us = std::min<std::uint64_t>(static_cast<std::uint64_t>((now - refilled_).count()), 1'000'000);
   const std::uint64_t gained = config_.bytes_per_s * elapsed_us / 1'000'000;
   if (gained == 0) return;
-  const std::uint64_t most = std::max<std::uint64_t>(config_.bytes_per_s / 4, kResultBlockBytesMax);
-  tokens_ = std::min(most, tokens_ + gained);
+  tokens_ = std::min(burst(), tokens_ + gained);
   refilled_ = now;
+}
+
+std::uint64_t RepairPlanner::burst() const { return std::max<std::uint64_t>(config_.bytes_per_s / 4, kResultBlockBytesMax); }
+
+std::uint64_t RepairPlanner::cost_of(const BlockRef& block, const RepairView& view) const {
+  const bool can_wait = view.computing && live_copies(block, view) >= kSafeCopies;
+  return std::min(block.length * (can_wait ? kGentleRepairCost : 1), burst());
 }
 
 void RepairPlanner::expire(Time now) {
@@ -158,11 +164,12 @@ bool RepairPlanner::plan_copy(const BlockPlace& place, const RepairView& view, T
   for (const NodeId target : placement_order(place.block.id, view.targets)) {
     if (contains(place.block.replicas, target)) continue;
     if (const auto avoided = avoid_.find(target); avoided != avoid_.end() && avoided->second > now) continue;
-    if (tokens_ < place.block.length) {
-      tokens_wanted_ = place.block.length;
+    const std::uint64_t cost = cost_of(place.block, view);
+    if (tokens_ < cost) {
+      tokens_wanted_ = cost;
       return false;
     }
-    tokens_ -= place.block.length;
+    tokens_ -= cost;
     ++copying_;
     busy_.insert(place.block.id);
     copies[target].push_back(place);

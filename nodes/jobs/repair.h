@@ -1,7 +1,8 @@
 #pragma once
 /// Which blocks are copied where, so that each has the wanted number of live copies, and which surplus copies go. Pure planner:
 /// the coordinator sends its tasks, tells it the reports, and proposes its moves. Bounded: so many blocks and so many bytes per
-/// second at once, the most endangered blocks first. A block whose holder is only suspect counts as safe.
+/// second at once, the most endangered blocks first. A block whose holder is only suspect counts as safe. While the cluster
+/// computes, blocks that still have kSafeCopies are copied at a part of the rate, so that jobs keep the processors they had.
 ///
 /// A copy counts when the log says so: a block stays "busy" from the task until the move that came of it has been applied.
 
@@ -23,6 +24,8 @@ inline constexpr Duration kRepairSettle = std::chrono::seconds(10);       ///< a
 inline constexpr Duration kRepairScanPause =
     std::chrono::milliseconds(200);  ///< between looks at all blocks while files come and go
 inline constexpr std::size_t kRepairBlocksPerTask = 32;
+inline constexpr std::size_t kSafeCopies = 3;          ///< a block with so many live copies can wait
+inline constexpr std::uint64_t kGentleRepairCost = 4;  ///< what a byte of it counts while the cluster computes
 
 struct RepairConfig {
   std::uint32_t replication = 4;
@@ -34,6 +37,7 @@ struct RepairConfig {
 struct RepairView {
   std::set<NodeId> live;               ///< alive or suspect: their copies count
   std::vector<PlacementNode> targets;  ///< alive, with a session: may get copies (weight > 0) and may drop some
+  bool computing = false;              ///< nodes hold leases of batches
 };
 
 struct RepairOutput {
@@ -77,6 +81,8 @@ class RepairPlanner {
   template <class Which>
   void void_tasks(Which&& which);
   void refill(Time now);
+  [[nodiscard]] std::uint64_t burst() const;
+  [[nodiscard]] std::uint64_t cost_of(const BlockRef& block, const RepairView& view) const;
   void expire(Time now);
   void scan(const Namespace& files, const RepairView& view, Time now, RepairOutput& out);
   bool plan_copy(const BlockPlace& place, const RepairView& view, Time now, std::map<NodeId, std::vector<BlockPlace>>& copies);

@@ -66,6 +66,7 @@ class Repair : public ::testing::Test {
       later(std::chrono::milliseconds(250));
     }
   }
+  std::size_t copy_for_ten_seconds();
   const std::vector<NodeId>& holders(const std::string& path, std::size_t index = 0) {
     return files.find(path)->blocks[index].replicas;
   }
@@ -146,20 +147,45 @@ TEST_F(Repair, KeepsItsBoundOfBlocksInFlight) {
   EXPECT_EQ(planner.in_flight(), 32U);
 }
 
-TEST_F(Repair, KeepsItsRate) {
-  planner = RepairPlanner(RepairConfig{4, 1000, 8U << 20U}, kStart);
-  nodes({1, 2, 3, 5});
-  put("/a", 200, {1, 2, 3, 4}, 1U << 20U);
+/// Copies for ten seconds, and says how many blocks that were.
+std::size_t Repair::copy_for_ten_seconds() {
   std::size_t blocks = 0;
-  while (now < kStart + std::chrono::seconds(10)) {
+  for (const Time end = now + std::chrono::seconds(10); now < end; later(std::chrono::milliseconds(50))) {
     RepairOutput out = step();
     for (const auto& task : out.tasks) {
       blocks += task.second.pull.size();
       apply(report(task).moves);
     }
-    ASSERT_NE(planner.wake_at(), kNever);
-    later(std::chrono::milliseconds(50));
+    EXPECT_NE(planner.wake_at(), kNever);
   }
+  return blocks;
+}
+
+TEST_F(Repair, KeepsItsRate) {
+  planner = RepairPlanner(RepairConfig{4, 1000, 8U << 20U}, kStart);
+  nodes({1, 2, 3, 5});
+  put("/a", 200, {1, 2, 3, 4}, 1U << 20U);
+  const std::size_t blocks = copy_for_ten_seconds();
+  EXPECT_GE(blocks, 78U);
+  EXPECT_LE(blocks, 88U);
+}
+
+TEST_F(Repair, WhileTheClusterComputesSafeBlocksAreCopiedAtAPartOfTheRate) {
+  planner = RepairPlanner(RepairConfig{4, 1000, 8U << 20U}, kStart);
+  nodes({1, 2, 3, 5});
+  put("/a", 200, {1, 2, 3, 4}, 1U << 20U);
+  view.computing = true;
+  const std::size_t blocks = copy_for_ten_seconds();
+  EXPECT_GE(blocks, 18U);
+  EXPECT_LE(blocks, 24U);
+}
+
+TEST_F(Repair, WhileTheClusterComputesBlocksInDangerAreCopiedAtTheFullRate) {
+  planner = RepairPlanner(RepairConfig{4, 1000, 8U << 20U}, kStart);
+  nodes({1, 2, 5, 6});
+  put("/a", 200, {1, 2, 3, 4}, 1U << 20U);
+  view.computing = true;
+  const std::size_t blocks = copy_for_ten_seconds();
   EXPECT_GE(blocks, 78U);
   EXPECT_LE(blocks, 88U);
 }
