@@ -75,7 +75,8 @@ void show(App& app, const std::string& name) {
 
 void wait(App& app, const std::string& name) {
   for_each_job(app, {name}, "job wait", [&](Session& session, JobId id) {
-    wait_and_tell(app, session, id, "job wait");
+    const auto report = wait_and_tell(app, session, id, "job wait");
+    if (report && app.globals.format != Format::table) print_object(app.globals, "idunno.job.v1", job_detail_json(*report));
     return true;
   });
 }

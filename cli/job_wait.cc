@@ -46,13 +46,14 @@ Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId j
   }
 }
 
-void wait_and_tell(App& app, Session& session, JobId job, const std::string& doing) {
+std::optional<JobReport> wait_and_tell(App& app, Session& session, JobId job, const std::string& doing) {
   const auto limit = app.globals.timeout_given ? std::optional<Duration>(app.globals.timeout) : std::nullopt;
   auto report = wait_for_job(app.globals, session, job, limit);
   if (!report) {
     const std::string next =
         report.error().code == Errc::timeout ? fmt::format("`idunno job wait {}` waits on", to_string(job)) : "";
-    return app.fail(report.error(), doing, next);
+    app.fail(report.error(), doing, next);
+    return std::nullopt;
   }
   app.exit_code = exit_code_of(*report);
   const std::string why = report->reason.empty() ? "" : ": " + report->reason;
@@ -67,6 +68,7 @@ void wait_and_tell(App& app, Session& session, JobId job, const std::string& doi
                          idunno::to_string(report->digest)));
     if (report->errors > 0) app.note(fmt::format("`idunno job errors {}` shows which", to_string(job)));
   }
+  return std::move(report).value();
 }
 
 }  // namespace idunno::cli

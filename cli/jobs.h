@@ -46,8 +46,8 @@ struct NodeLimits {
 /// Waits until the job is over, with a progress bar. timeout when `limit` passes first (the job goes on).
 [[nodiscard]] Result<JobReport> wait_for_job(const Globals& globals, Session& session, JobId job, std::optional<Duration> limit);
 
-/// Waits, tells how it ended on stderr, sets the exit code.
-void wait_and_tell(App& app, Session& session, JobId job, const std::string& doing);
+/// Waits, tells how it ended on stderr, sets the exit code. The report when it is over, whatever way.
+std::optional<JobReport> wait_and_tell(App& app, Session& session, JobId job, const std::string& doing);
 
 /// One block of a job's result: the rows of batch `batch`, as stored.
 struct ResultBlock {

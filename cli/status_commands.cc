@@ -191,12 +191,15 @@ void add_status_commands(CLI::App& root, App& app) {
   status_command->footer("Example:\n  idunno status --json | jq .healthy");
 
   CLI::App* member = root.add_subcommand("member", "membership: who is alive, suspected, dead, and since when");
-  member->require_subcommand(1);
-  member->footer("Example:\n  idunno member list --from n3");
+  member->require_subcommand(0, 1);
+  member->footer("Example:\n  idunno member\n  idunno member list --from n3");
   auto from = std::make_shared<std::string>();
   const auto add_from = [from](CLI::App* command) {
     command->add_option("--from", *from, "as this node sees it (default: the first that answers)")->type_name("N");
   };
+  member->callback([&app, member, from] {
+    if (member->get_subcommands().empty()) member_list(app, *from);
+  });
   CLI::App* list = member->add_subcommand("list", "all members as one node sees them");
   add_from(list);
   list->callback([&app, from] { member_list(app, *from); });

@@ -227,7 +227,7 @@ void submit(App& app, SubmitOptions options, const std::string& repeat, bool wai
     fmt::print("{}\n", to_string(*job));
   }
   std::fflush(stdout);
-  if (wait) wait_and_tell(app, *session, *job, "submit");
+  if (wait) (void)wait_and_tell(app, *session, *job, "submit");
 }
 
 }  // namespace

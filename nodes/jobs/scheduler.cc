@@ -48,11 +48,11 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
   entry->enabled = enabled;
   entry->tokens_nano = std::uint64_t{spec.batch} * kNano;
   entry->refilled = now;
-  for (const auto& [id, node] : nodes_) entry->room.insert(id);
+  entry->shares.resize(indices_end_);
   JobEntry& job = *entry;
   jobs_.emplace(spec.id, std::move(entry));
   order_.add(spec.id, spec.weight_milli, spec.priority, spec.urgent);
-  for (const auto& [id, node] : nodes_) choice_.insert(id);
+  for (const auto& [id, node] : nodes_) may_miss_choice(id);
   reserve_again_ = true;
   refresh_runnable(job, false);
   news(now);
@@ -61,9 +61,10 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
 void Scheduler::remove_job(JobId id) {
   JobEntry* job = find(id);
   if (job == nullptr) return;
-  for (const auto& [node_id, count] : job->held) {
-    NodeEntry& node = *nodes_.at(node_id);
-    node.leased -= count;
+  for (const auto& [node_id, entry] : nodes_) {
+    NodeEntry& node = *entry;
+    if (held_at(*job, node) == 0) continue;
+    node.leased -= held_at(*job, node);
     std::erase_if(node.runs, [id](const auto& run) { return run.first.job == id; });
     if (node.kept_for == id) node.kept_for = JobId{};
     refresh_free(node);
@@ -230,8 +231,8 @@ std::uint32_t Scheduler::leased_at(NodeId node) const {
 std::uint32_t Scheduler::leased_at(NodeId node, JobId job) const {
   const JobEntry* entry = find(job);
   if (entry == nullptr) return 0;
-  const auto held = entry->held.find(node);
-  return held == entry->held.end() ? 0 : held->second;
+  const auto found = nodes_.find(node);
+  return found == nodes_.end() ? 0 : held_at(*entry, *found->second);
 }
 
 std::uint32_t Scheduler::credit_of(NodeId node) const {
@@ -243,7 +244,9 @@ std::vector<NodeId> Scheduler::nodes_of(JobId job) const {
   std::vector<NodeId> nodes;
   const JobEntry* entry = find(job);
   if (entry == nullptr) return nodes;
-  for (const auto& [node, count] : entry->held) nodes.push_back(node);
+  for (const auto& [id, node] : nodes_) {
+    if (held_at(*entry, *node) > 0) nodes.push_back(id);
+  }
   return nodes;
 }
 
@@ -261,7 +264,7 @@ bool Scheduler::competes(JobId job) const {
   const JobEntry* entry = find(job);
   if (entry == nullptr || !entry->enabled || entry->limited || !entry->has_work()) return false;
   const bool at_most =
-      entry->spec.nodes_max > 0 && entry->held.size() >= entry->spec.nodes_max && nodes_.size() > entry->spec.nodes_max;
+      entry->spec.nodes_max > 0 && entry->holders >= entry->spec.nodes_max && nodes_.size() > entry->spec.nodes_max;
   return !at_most && entry->reserved == 0;
 }
 

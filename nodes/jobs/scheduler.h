@@ -225,6 +225,8 @@ class Scheduler {
   void refresh_free(NodeEntry& node);
   void set_batch_time(NodeEntry& node, std::uint32_t mean_us);
   std::size_t lose_at(NodeId node, const std::set<LeaseKey>* held);
+  [[nodiscard]] static std::uint32_t held_at(const JobEntry& job, const NodeEntry& node);
+  void may_miss_choice(NodeId node);
   void take_from_node(JobEntry& job, NodeEntry& node);
   void give_back_to_node(JobEntry& job, NodeId node_id);
   void lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why);
@@ -266,6 +268,8 @@ class Scheduler {
   StrideOrder order_;
   std::map<JobId, std::unique_ptr<JobEntry>> jobs_;
   std::map<NodeId, std::unique_ptr<NodeEntry>> nodes_;
+  std::set<std::size_t> indices_;  ///< of NodeEntry::index: those below indices_end_ that no node has
+  std::size_t indices_end_ = 0;
   std::set<FreeKey> free_;                    ///< nodes with credit left
   std::set<FreeKey> spare_;                   ///< nodes that take batches to redo
   std::set<JobId> redoing_;                   ///< jobs that may run and have batches to redo
@@ -274,7 +278,7 @@ class Scheduler {
   std::set<std::pair<Time, JobId>> limited_;  ///< jobs that their rate limit holds back, and until when
   std::vector<IsolationNote> notes_;
   std::uint64_t turn_ = 0;
-  std::set<NodeId> choice_;  ///< nodes at which jobs may miss waiting batches
+  std::set<NodeId> choice_;  ///< while ordering_: nodes at which jobs may miss waiting batches
   bool bounded_ = false;     ///< may_use may say no
   bool reserve_again_ = false;
   bool news_ = false;          ///< not seen by `news` yet

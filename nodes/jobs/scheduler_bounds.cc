@@ -1,7 +1,5 @@
 // Which nodes a job may use: nodes_min, nodes_max.
 
-#include <iterator>
-
 #include "nodes/jobs/scheduler_impl.h"
 
 namespace idunno {
@@ -13,15 +11,18 @@ void Scheduler::set_nodes(JobId id, std::uint32_t nodes_min, std::uint32_t nodes
   job->spec.nodes_min = nodes_min;
   job->spec.nodes_max = nodes_max;
   reserve_again_ = true;
-  for (const auto& [node_id, node] : nodes_) choice_.insert(node_id);
+  for (const auto& [node_id, node] : nodes_) may_miss_choice(node_id);
 }
 
 bool Scheduler::may_use(const JobEntry& job, const NodeEntry& node) const {
   if (node.kept_for && node.kept_for != job.spec.id) return false;
-  if (job.spec.nodes_max == 0 || job.held.size() < job.spec.nodes_max) return true;
+  if (job.spec.nodes_max == 0 || job.holders < job.spec.nodes_max) return true;
+  if (held_at(job, node) == 0) return false;
   // Under a maximum that was lowered, leases end on the others.
-  const auto held = job.held.find(node.id);
-  return held != job.held.end() && std::distance(job.held.begin(), held) < static_cast<std::ptrdiff_t>(job.spec.nodes_max);
+  std::uint32_t before = 0;
+  for (auto other = nodes_.begin(); other != nodes_.end() && other->first < node.id; ++other)
+    before += held_at(job, *other->second) > 0 ? 1U : 0U;
+  return before < job.spec.nodes_max;
 }
 
 /// Who has a node keeps it; who has too few gets those first where it holds leases already, then those that hold the least. When
@@ -46,7 +47,7 @@ void Scheduler::reserve_nodes() {
     std::vector<std::pair<std::pair<int, std::uint32_t>, NodeId>> offers;
     for (const auto& [id, node] : nodes_) {
       if (!node->open || taken.contains(id)) continue;
-      const int rank = node->kept_for == job->spec.id ? 0 : (job->held.contains(id) ? 1 : 2);
+      const int rank = node->kept_for == job->spec.id ? 0 : (held_at(*job, *node) > 0 ? 1 : 2);
       offers.push_back({{rank, node->leased}, id});
     }
     std::sort(offers.begin(), offers.end());
@@ -59,7 +60,7 @@ void Scheduler::reserve_nodes() {
   }
   for (auto& [id, node] : nodes_) {
     if (node->kept_for && !taken.contains(id)) node->kept_for = JobId{};
-    choice_.insert(id);
+    may_miss_choice(id);
   }
 }
 

@@ -42,6 +42,14 @@ struct Scheduler::JobEntry {
     std::uint64_t tokens_nano = 0;  ///< taken from the rate limit
     BatchIsolation::Trial trial;    ///< not empty: a trial
   };
+  /// What it has at one node.
+  struct Share {
+    std::uint64_t local = 0;    ///< what it was leased there, by weight, as StrideOrder counts (take_turns)
+    std::uint32_t held = 0;     ///< leases
+    std::uint32_t begun = 0;    ///< of those, in NodeEntry::runs
+    std::uint32_t took_us = 0;  ///< a batch, of late; 0 = not known
+    bool room = true;           ///< fewer of its leases wait than should (waiting_wanted)
+  };
   SchedulerJob spec;
   std::uint64_t batches = 0;  ///< that are known, and of a job without end those of its window
   std::uint64_t batches_done = 0;
@@ -52,12 +60,10 @@ struct Scheduler::JobEntry {
   std::set<std::pair<Time, BatchIndex>> waiting;  ///< for their input, until then; may be out or done meanwhile
   std::map<BatchIndex, Out> out;
   std::map<BatchIndex, Trouble> trouble;  ///< at most the batches that are out or to be redone
-  std::map<NodeId, std::uint32_t> held;   ///< leases on each node, none 0
-  std::map<NodeId, std::uint64_t> local;  ///< what it was leased on each node, by weight, as StrideOrder counts (take_turns)
-  std::map<NodeId, std::uint32_t> begun;  ///< of those held, how many are in NodeEntry::runs; none 0
-  std::map<NodeId, std::uint32_t> took;   ///< microseconds of a batch on each node, of late
-  std::uint32_t took_us = 0;              ///< on all, 0 = not known
-  std::set<NodeId> room;                  ///< nodes where fewer of its leases wait than should (waiting_wanted)
+  std::vector<Share> shares;              ///< by NodeEntry::index: a decision looks at many
+  std::uint32_t holders = 0;              ///< nodes that hold leases of it
+  std::uint32_t runs = 0;                 ///< leases that nodes have begun
+  std::uint32_t took_us = 0;              ///< a batch, on all nodes, of late; 0 = not known
   bool arriving = true;                   ///< none of its batches was committed since it came: it has no claim to the time before
   bool wants_nodes = false;               ///< enabled, and has work
   std::uint32_t reserved = 0;             ///< nodes that are kept for it
@@ -86,6 +92,7 @@ struct Scheduler::JobEntry {
 
 struct Scheduler::NodeEntry {
   NodeId id;
+  std::size_t index = 0;  ///< of JobEntry::shares
   std::uint32_t slots = 1;
   bool open = true;
   bool refilling = false;  ///< between "much is free" and "full": leases go out in grants of many, not one by one

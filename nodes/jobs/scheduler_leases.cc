@@ -23,13 +23,16 @@ std::optional<NodeId> Scheduler::free_node(const JobEntry& job, const BatchIndex
 
 /// Of kRoomLook nodes, others each time, that which holds the least beyond its credit, and whose next slot is free soonest.
 std::optional<NodeId> Scheduler::overdraft_node(const JobEntry& job, const BatchIndex* batch, Time now) const {
-  if (job.room.empty()) return std::nullopt;
+  if (nodes_.empty()) return std::nullopt;
   std::optional<NodeId> best;
   std::pair<std::uint32_t, Duration> least{};
-  auto at = job.room.lower_bound(NodeId{static_cast<std::uint32_t>(turn_ * kRoomLook % (job.room.rbegin()->value + 1ULL))});
-  for (std::size_t looked = 0; looked < std::min(job.room.size(), kRoomLook); ++looked, ++at) {
-    if (at == job.room.end()) at = job.room.begin();
-    const NodeEntry& node = *nodes_.at(*at);
+  auto at = nodes_.lower_bound(NodeId{static_cast<std::uint32_t>(turn_ * kRoomLook % (nodes_.rbegin()->first.value + 1ULL))});
+  std::size_t looked = 0;
+  for (std::size_t passed = 0; passed < nodes_.size() && looked < kRoomLook; ++passed, ++at) {
+    if (at == nodes_.end()) at = nodes_.begin();
+    const NodeEntry& node = *at->second;
+    if (!job.shares[node.index].room) continue;
+    ++looked;
     if (!node.open || !may_use(job, node) || (batch != nullptr && !allowed(job, *batch, node.id))) continue;
     const std::pair cost{(node.leased - std::min(node.leased, node.credit)) / node.slots, node.next_slot(now)};
     if (best && cost >= least) continue;
@@ -56,8 +59,7 @@ std::optional<Scheduler::Choice> Scheduler::choose_batch(const JobEntry& job, bo
 }
 
 std::uint64_t Scheduler::local_pass(const JobEntry& job, const NodeEntry& node) {
-  const auto found = job.local.find(node.id);
-  return std::max(found == job.local.end() ? 0 : found->second, node.local_floor);
+  return std::max(job.shares[node.index].local, node.local_floor);
 }
 
 /// Which job a free node serves. Order over the whole cluster alone would be fair in the long run, but what the nodes compute at
@@ -99,9 +101,9 @@ std::optional<Assignment> Scheduler::next(Time now) {
 /// limit must not wait for credit that others use.
 bool Scheduler::may_overdraw(const JobEntry& job) const {
   if (job.spec.urgent) return true;
-  if (!job.arriving && !job.held.empty() && job.spec.rate_limit_milli == 0) return false;
+  if (!job.arriving && job.holders > 0 && job.spec.rate_limit_milli == 0) return false;
   const std::size_t jobs = std::max<std::size_t>(order_.order().size(), 1);
-  return job.held.size() < 2 * ((nodes_.size() + jobs - 1) / jobs);
+  return job.holders < 2 * ((nodes_.size() + jobs - 1) / jobs);
 }
 
 std::optional<Assignment> Scheduler::next_fair(Time now) {
@@ -142,7 +144,7 @@ std::optional<Assignment> Scheduler::give_choice(Time now) {
       if (!takes || ++looked > kChoiceJobsMax || key.priority_down != head) break;
       JobEntry& job = *jobs_.at(key.job);
       // The last batches of a job go where they are computed first.
-      if (!job.room.contains(node.id) || !plain(job) || job.batches - job.next <= nodes_.size() || !may_use(job, node)) continue;
+      if (!job.shares[node.index].room || !plain(job) || job.batches - job.next <= nodes_.size() || !may_use(job, node)) continue;
       return lease(job, {static_cast<BatchIndex>(job.next), node.id, false}, now);
     }
     choice_.erase(choice_.begin());  // until something changes there
@@ -173,7 +175,7 @@ std::uint64_t Scheduler::charge_node(JobEntry& job, NodeEntry& node, std::uint32
   const std::uint64_t local = local_pass(job, node);
   const std::uint64_t cost = order_.cost(job.spec.id, queries);
   node.local_floor = std::max(node.local_floor, local - std::min(local, order_.cost(job.spec.id, job.spec.batch)));
-  job.local[node.id] = local + cost;
+  job.shares[node.index].local = local + cost;
   return cost;
 }
 

@@ -31,9 +31,10 @@ void Scheduler::lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why
   ASSERT(holder != out.holders.end());
   Trouble& trouble = job.trouble[batch];
   trouble.attempted(holder->attempt);
-  if (const auto local = job.local.find(node); local != job.local.end())
-    local->second -= std::min(local->second, holder->local_cost);
-  end_run(job, *nodes_.at(node), {job.spec.id, batch, holder->attempt});
+  NodeEntry& entry = *nodes_.at(node);
+  std::uint64_t& local = job.shares[entry.index].local;
+  local -= std::min(local, holder->local_cost);
+  end_run(job, entry, {job.spec.id, batch, holder->attempt});
   out.holders.erase(holder);
   give_back_to_node(job, node);
   news_ = true;

@@ -28,7 +28,11 @@ void Scheduler::add_node(NodeId id, std::uint32_t slots) {
   }
   auto& place = nodes_[id];
   const bool is_new = place == nullptr;
-  if (is_new) place = std::make_unique<NodeEntry>();
+  if (is_new) {
+    place = std::make_unique<NodeEntry>();
+    place->index = indices_.empty() ? indices_end_++ : indices_.extract(indices_.begin()).value();
+    for (auto& [job_id, job] : jobs_) job->shares.resize(indices_end_);
+  }
   NodeEntry& node = *place;
   node.id = id;
   node.slots = slots;
@@ -45,12 +49,9 @@ std::size_t Scheduler::remove_node(NodeId id) {
   const std::size_t count = lose_at(id, nullptr);
   if (found->second->listed) free_.erase(found->second->key);
   if (found->second->spare) spare_.erase(found->second->key);
+  for (auto& [job_id, job] : jobs_) job->shares[found->second->index] = {};
+  indices_.insert(found->second->index);
   nodes_.erase(found);
-  for (auto& [job_id, job] : jobs_) {
-    job->room.erase(id);
-    job->local.erase(id);
-    job->took.erase(id);
-  }
   choice_.erase(id);
   reserve_again_ = true;
   split_between_.clear();
@@ -93,25 +94,31 @@ void Scheduler::refresh_free(NodeEntry& node) {
   node.spare = node.open && node.leased < node.credit + node.slots * kRedoLeasesPerSlot;
   if (node.listed) free_.insert(node.key);
   if (node.spare) spare_.insert(node.key);
-  choice_.insert(node.id);
+  may_miss_choice(node.id);
+}
+
+void Scheduler::may_miss_choice(NodeId node) {
+  if (ordering_) choice_.insert(node);
 }
 
 // ---- a node's share ---------------------------------------------------------------------------------------------------
+
+std::uint32_t Scheduler::held_at(const JobEntry& job, const NodeEntry& node) { return job.shares[node.index].held; }
 
 void Scheduler::take_from_node(JobEntry& job, NodeEntry& node) {
   ++node.leased;
   node.turn = ++turn_;
   if (node.last_model != job.spec.model) node.last_model = job.spec.model;
-  ++job.held[node.id];
+  if (job.shares[node.index].held++ == 0) ++job.holders;
   refresh_room(job, node);
   refresh_free(node);
 }
 
 void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id) {
-  const auto held = job.held.find(node_id);
-  ASSERT(held != job.held.end());
   NodeEntry& node = *nodes_.at(node_id);
-  if (--held->second == 0) job.held.erase(held);
+  std::uint32_t& held = job.shares[node.index].held;
+  ASSERT(held > 0);
+  if (--held == 0) --job.holders;
   refresh_room(job, node);
   --node.leased;
   refresh_free(node);
@@ -158,7 +165,7 @@ std::size_t Scheduler::reconcile(NodeId id, const std::set<LeaseKey>& held) {
 std::size_t Scheduler::lose_at(NodeId id, const std::set<LeaseKey>* held) {
   std::size_t count = 0;
   for (auto& [job_id, job] : jobs_) {
-    if (!job->held.contains(id)) continue;
+    if (held_at(*job, *nodes_.at(id)) == 0) continue;
     std::vector<BatchIndex> batches;
     for (const auto& [batch, out] : job->out) {
       const bool lost = std::any_of(out.holders.begin(), out.holders.end(), [&, index = batch](const JobEntry::Holder& holder) {

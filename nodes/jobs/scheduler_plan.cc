@@ -105,7 +105,7 @@ class Scheduler::Plan {
       job.took_us = entry->took_us == 0 ? kUnknownUs : entry->took_us;
       job.level = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
       job.at = look_;
-      job.waits = entry->arriving && entry->begun.empty();
+      job.waits = entry->arriving && entry->runs == 0;
       index_[id] = jobs_.size() - 1;
     }
   }
@@ -162,7 +162,7 @@ class Scheduler::Plan {
     double lowest = 0;
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
-      if (!job.entry->has_work() && !job.entry->held.contains(node.id)) continue;
+      if (!job.entry->has_work() && held_at(*job.entry, node) == 0) continue;
       if (scheduler_.bounded_ && !scheduler_.may_use(*job.entry, node)) continue;
       const double standing = job.soon + job.batch_cost * part_soon(job) / 2;
       if (best != nullptr && job.priority_down == best->priority_down && standing >= lowest) continue;

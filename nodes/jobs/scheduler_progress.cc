@@ -1,5 +1,7 @@
 // What is in work, and the order that nodes are told (bus/messages.h, JobOrder).
 
+#include <utility>
+
 #include "nodes/jobs/scheduler_impl.h"
 
 namespace idunno {
@@ -53,8 +55,8 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     if (holder == out->second.holders.end()) continue;
     Run run;
     run.since = now - std::chrono::milliseconds(elapsed_ms);
-    const auto took = job->took.find(id);
-    run.expected_us = took != job->took.end() ? took->second : job->took_us;
+    const std::uint32_t took_here_us = job->shares[node.index].took_us;
+    run.expected_us = took_here_us != 0 ? took_here_us : job->took_us;
     if (holder != out->second.holders.begin()) run.before_milli = kWhole;
     if (holder->adopted) {
       run.before_milli = static_cast<std::uint32_t>(run.done_milli(now));
@@ -63,9 +65,10 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
       run.before_milli = 0;  // the shift has taken it off
     }
     node.runs.emplace(lease, run);
-    ++job->begun[id];
+    ++job->shares[node.index].begun;
+    ++job->runs;
     refresh_room(*job, node);
-    choice_.insert(id);
+    may_miss_choice(id);
     news(now);
   }
 }
@@ -73,40 +76,34 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
 /// The lease is over, whatever came of it.
 void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
   if (node.runs.erase(lease) == 0) return;
-  const auto begun = job.begun.find(node.id);
-  ASSERT(begun != job.begun.end());
-  if (--begun->second == 0) job.begun.erase(begun);
+  std::uint32_t& begun = job.shares[node.index].begun;
+  ASSERT(begun > 0);
+  --begun;
+  --job.runs;
 }
 
 void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
   const std::uint64_t took = commit.duration_us - std::min(commit.duration_us, commit.store_us);
   job.took_us = average(job.took_us, took, kSmoothing);
   took_us_ = average(took_us_, took, kSmoothing);
-  if (nodes_.contains(commit.node)) {
-    std::uint32_t& here = job.took[commit.node];
+  if (const auto node = nodes_.find(commit.node); node != nodes_.end()) {
+    std::uint32_t& here = job.shares[node->second->index].took_us;
     here = average(here, took, kNodeSmoothing);
   }
 }
 
 /// So many leases of a job that are not begun are to wait at a node.
 std::uint32_t Scheduler::waiting_wanted(const JobEntry& job, const NodeEntry& node) const {
-  const auto took = job.took.find(node.id);
-  const std::uint32_t took_us = took != job.took.end() ? took->second : job.took_us;
+  const std::uint32_t took_here_us = job.shares[node.index].took_us;
+  const std::uint32_t took_us = took_here_us != 0 ? took_here_us : job.took_us;
   if (took_us == 0) return node.slots;
   return node.slots * static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
                           static_cast<std::uint64_t>(kChoiceTime.count()) / took_us, 1, kChoiceBatchesMax));
 }
 
 void Scheduler::refresh_room(JobEntry& job, const NodeEntry& node) {
-  const auto held = job.held.find(node.id);
-  const auto begun = job.begun.find(node.id);
-  const std::uint32_t holds = held == job.held.end() ? 0 : held->second;
-  const std::uint32_t runs = begun == job.begun.end() ? 0 : begun->second;
-  if (holds < runs + waiting_wanted(job, node)) {
-    job.room.insert(node.id);
-  } else {
-    job.room.erase(node.id);
-  }
+  JobEntry::Share& share = job.shares[node.index];
+  share.room = share.held < share.begun + waiting_wanted(job, node);
 }
 
 // ---- the order --------------------------------------------------------------------------------------------------------
@@ -155,7 +152,7 @@ void Scheduler::level_new_jobs(Time now) {
   const std::map<JobId, std::uint64_t> known = levels(now);
   for (const auto& [id, level] : known) {
     const JobEntry& job = *jobs_.at(id);
-    if (!job.arriving || job.begun.empty()) continue;
+    if (!job.arriving || job.runs == 0) continue;
     std::optional<std::uint64_t> lowest;
     for (const auto& [other_id, other] : known) {
       const JobEntry& competitor = *jobs_.at(other_id);
@@ -172,8 +169,11 @@ std::vector<std::pair<NodeId, std::vector<JobPass>>> Scheduler::order_due(Time n
   if (now < order_at_) return {};
   ordered_at_ = now;
   order_at_ = kNever;
-  ordering_ = order_matters();
+  const bool ordered = std::exchange(ordering_, order_matters());
   if (!ordering_) return {};
+  if (!ordered) {
+    for (const auto& [id, node] : nodes_) choice_.insert(id);
+  }
   order_at_ = now + std::max(kOrderIntervalMax, order_interval());
   level_new_jobs(now);
   return make_plan(now);

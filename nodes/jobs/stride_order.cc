@@ -10,7 +10,9 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 std::uint64_t scaled(std::uint64_t queries, std::uint32_t weight_milli) {
-  return static_cast<std::uint64_t>(static_cast<Wide>(queries) * kPassPerQuery * 1000U / std::max(weight_milli, 1U));
+  constexpr std::uint64_t kWholeCost = kPassPerQuery * 1000U;
+  if (queries <= UINT64_MAX / kWholeCost) return queries * kWholeCost / std::max(weight_milli, 1U);  // a division of 128 bits is slow
+  return static_cast<std::uint64_t>(static_cast<Wide>(queries) * kWholeCost / std::max(weight_milli, 1U));
 }
 }  // namespace
 
@@ -91,6 +93,7 @@ void StrideOrder::change(JobId job, std::uint32_t weight_milli, std::int32_t pri
 }
 
 void StrideOrder::set_runnable(JobId job, bool runnable, bool arrives) {
+  if (const auto found = jobs_.find(job); found != jobs_.end() && found->second.runnable == runnable) return;
   update(job, [&](Entry& entry) {
     if (runnable && !entry.runnable && arrives) {
       restart_at(entry, std::max(pass_of(entry, entry.served), arrival_pass(job, entry)));
