@@ -159,9 +159,15 @@ void down(App& app, bool purge) {
   auto stopped = cluster->stop(kStopGrace);
   if (!stopped) return app.fail(stopped.error(), "down");
   app.note(*stopped == 0 ? "no node was running" : fmt::format("{} node{} stopped", *stopped, *stopped == 1 ? "" : "s"));
-  if (!purge) return;
-  if (auto removed = cluster->purge(); !removed) return app.fail(removed.error(), "down --purge");
-  app.note(fmt::format("{} removed", cluster->folder().string()));
+  if (purge) {
+    if (auto removed = cluster->purge(); !removed) return app.fail(removed.error(), "down --purge");
+    app.note(fmt::format("{} removed", cluster->folder().string()));
+  }
+  if (app.globals.format == Format::table) return;
+  Json out = Json::object();
+  out["nodes_stopped"] = *stopped;
+  out["purged"] = purge;
+  print_object(app.globals, "idunno.down.v1", out);
 }
 
 // ---- nodes ----------------------------------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ inline constexpr std::uint32_t kChoiceBatchesMax = 8;                     ///< a
 /// JobOrder: at once when something changed, but not more often than this ...
 inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
+inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
 /// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
 inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);
@@ -281,9 +282,8 @@ class Scheduler {
   std::set<NodeId> choice_;  ///< while ordering_: nodes at which jobs may miss waiting batches
   bool bounded_ = false;     ///< may_use may say no
   bool reserve_again_ = false;
-  bool news_ = false;          ///< not seen by `news` yet
-  bool ordering_ = false;      ///< order_matters at the last look
-  std::uint32_t took_us_ = 0;  ///< of batches of late, whatever their job
+  bool news_ = false;      ///< not seen by `news` yet
+  bool ordering_ = false;  ///< order_matters at the last look
   Time ordered_at_{};
   Time order_at_ = kNever;
   std::set<JobId> split_between_;  ///< static_split: the jobs that the nodes are divided between

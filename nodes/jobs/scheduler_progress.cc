@@ -85,7 +85,6 @@ void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
 void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
   const std::uint64_t took = commit.duration_us - std::min(commit.duration_us, commit.store_us);
   job.took_us = average(job.took_us, took, kSmoothing);
-  took_us_ = average(took_us_, took, kSmoothing);
   if (const auto node = nodes_.find(commit.node); node != nodes_.end()) {
     std::uint32_t& here = job.shares[node->second->index].took_us;
     here = average(here, took, kNodeSmoothing);
@@ -115,12 +114,11 @@ void Scheduler::news(Time now) {
   order_at_ = std::min(order_at_, std::max(now, ordered_at_ + order_interval()));
 }
 
-/// Batches of milliseconds are fair enough in the order in which they were leased. And in a cluster so large that its workers
-/// start several batches between two orders, they would all follow the same old one.
+/// Batches of milliseconds are fair enough in the order in which they were leased. And in a cluster of so many nodes that each
+/// starts several batches between two orders they would all follow the same old one; there the order of the leases is fair by
+/// the law of large numbers.
 bool Scheduler::order_matters() const {
-  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return false;
-  const Duration rare = order_interval() - kOrderIntervalMin;
-  if (took_us_ < static_cast<std::uint64_t>(rare.count())) return false;
+  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2 || nodes_.size() > kOrderNodesMax) return false;
   return std::any_of(order_.order().begin(), order_.order().end(), [&](const StrideOrder::Key& key) {
     return jobs_.at(key.job)->took_us >= static_cast<std::uint64_t>(kChoiceBatchMin.count());
   });

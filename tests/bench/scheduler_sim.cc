@@ -94,7 +94,7 @@ Group scale() {
   };
   for (const auto& [workers, jobs, seconds] :
        {std::tuple(10U, 2U, 120.), std::tuple(10U, 10U, 120.), std::tuple(100U, 2U, 90.), std::tuple(100U, 20U, 90.),
-        std::tuple(1000U, 2U, 40.), std::tuple(1000U, 100U, 40.)}) {
+        std::tuple(1000U, 2U, 90.), std::tuple(1000U, 100U, 90.)}) {
     for (const double spread : {1.0, 10.0, 100.0}) add(workers, jobs, seconds, spread, false);
     if (jobs > 2) add(workers, jobs, seconds, 10, true);
   }
