@@ -49,6 +49,12 @@ chaos: all
 	@$(BUILD)/bin/chaos_test --gtest_filter='ChaosShort.*:ChaosLong.*'
 	@MINUTES=$(MINUTES) $(BUILD)/bin/chaos_test --gtest_filter='ChaosRandom.*'
 
+# The clusters of real processes under AddressSanitizer and UBSan, or under ThreadSanitizer; FILTER chooses tests by name.
+FILTER ?= *
+.PHONY: asan tsan
+asan tsan: deps-present
+	@tests/sanitizers/run.sh $@ --jobs $(JOBS) --filter '$(FILTER)'
+
 bench: all
 	@$(BUILD)/bin/idunno bench infer
 	@$(BUILD)/bin/idunno bench dispatch

@@ -15,7 +15,7 @@ struct ServeOptions {
 /// Confines this process: dies with its parent, no new privileges, low priority, first to go when memory runs out, memory limits,
 /// no core file. False when the parent is gone already.
 [[nodiscard]] bool confine(const ServeOptions& options);
-/// RLIMIT_DATA and RLIMIT_AS; 0 = none.
+/// RLIMIT_DATA and RLIMIT_AS; 0 = none, and none in builds with a sanitizer.
 void limit_memory(std::uint64_t bytes);
 
 /// One request to one answer; `rows` is the answer's payload. No exception leaves. After executor_died the process is to end.

@@ -15,6 +15,8 @@
 #include <sstream>
 #include <thread>
 
+#include "bus/base/sanitizer.h"
+
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
 namespace idunno::testing {
@@ -47,7 +49,14 @@ bool drain(const std::array<int, 2>& pipes, CommandResult& result, Clock::time_p
 
 nlohmann::json CommandResult::json() const { return nlohmann::json::parse(out, nullptr, false); }
 
+int patience() {
+  const char* given = std::getenv("IDUNNO_TEST_PATIENCE");
+  const int factor = given != nullptr ? std::atoi(given) : kSanitized ? 6 : 1;
+  return std::max(1, factor);
+}
+
 CommandResult run_program(const std::vector<std::string>& arguments, std::chrono::seconds limit) {
+  limit *= patience();
   std::array<int, 2> out{};
   std::array<int, 2> err{};
   EXPECT_EQ(pipe2(out.data(), O_CLOEXEC), 0);
@@ -106,7 +115,7 @@ TempDir::~TempDir() {
 }
 
 bool eventually(const std::function<bool()>& holds, std::chrono::seconds limit) {
-  const auto deadline = Clock::now() + limit;
+  const auto deadline = Clock::now() + limit * patience();
   while (!holds()) {
     if (Clock::now() > deadline) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -163,7 +172,7 @@ bool TestCluster::healthy() const {
 }
 
 std::string TestCluster::finish(const std::string& id, int exit_code) const {
-  expect(exit_code, {"job", "wait", id, "--timeout", "300s"}, std::chrono::seconds(310));
+  expect(exit_code, {"job", "wait", id, "--timeout", std::to_string(300 * patience()) + "s"}, std::chrono::seconds(310));
   expect(0, {"job", "verify", id});
   return job(id).value("result_digest", "");
 }

@@ -18,6 +18,10 @@ struct CommandResult {
   [[nodiscard]] nlohmann::json json() const;  ///< of stdout; null when it does not parse
 };
 
+/// All time limits given to this harness are for a release build and are multiplied by this: IDUNNO_TEST_PATIENCE, else 1, in
+/// builds with a sanitizer 6.
+[[nodiscard]] int patience();
+
 /// Runs a program to its end (killed after `limit`), stdin closed.
 [[nodiscard]] CommandResult run_program(const std::vector<std::string>& arguments,
                                         std::chrono::seconds limit = std::chrono::seconds(120));
