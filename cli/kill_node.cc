@@ -186,7 +186,9 @@ void kill_and_measure(App& app, const LocalCluster& cluster, const std::vector<N
   if (!sent) return app.fail(sent.error(), kDoing);
   ClusterWatch::Wanted wanted;
   wanted.takeover = coordinator_too;
-  const bool complete = w.wait(wanted, app.globals.timeout);
+  // That the rates are back shows only after a whole window of them, and of slow jobs that is as long as the usual limit.
+  const bool rates = !w.jobs().empty() && !app.globals.timeout_given;
+  const bool complete = w.wait(wanted, app.globals.timeout + (rates ? w.window() : Duration::zero()));
   auto lost = w.lost_queries();
   print_rows(app, measured_rows(w, nodes, coordinator_too, lost ? Json(*lost) : Json(nullptr)));
   if (!lost) return app.fail(lost.error(), kDoing);
