@@ -186,12 +186,16 @@ std::string why_waits(const JobWait& job) {
     reasons.push_back("served before it, having a higher priority than its " + std::to_string(job.priority) + ": " +
                       list_of(ahead));
   }
-  if (job.held_back && job.rate_limit_milli > 0) {
+  if (job.rate_limited) {
     reasons.push_back("its rate limit of " + thousandths(job.rate_limit_milli) + " queries/s holds it back; `idunno job set " +
                       to_string(job.id) + " --rate` changes it");
   }
   if (job.nodes_max > 0 && job.nodes >= job.nodes_max) {
     reasons.push_back("it may use at most " + plural(job.nodes_max, "node", "nodes") + " and does");
+  }
+  if (job.nodes_kept > 0) {
+    reasons.push_back(plural(job.nodes_kept, "node is", "nodes are") + " kept for jobs that ask for a number of nodes at least" +
+                      (job.nodes_kept >= job.workers ? ": all there are" : ""));
   }
   if (!beside.empty() && job.credit_free == 0) {
     const std::uint64_t share = (job.weight_milli * 1000U + weights / 2) / weights;

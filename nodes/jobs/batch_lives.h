@@ -85,7 +85,8 @@ struct JobWait {
   std::uint32_t nodes = 0;         ///< that hold leases of it
   std::uint32_t nodes_max = 0;     ///< 0 = all
   std::uint32_t rate_limit_milli = 0;
-  bool held_back = false;  ///< by its rate limit, or by bounds of its nodes: it has work and does not compete
+  bool rate_limited = false;     ///< its rate limit holds it back just now
+  std::uint32_t nodes_kept = 0;  ///< for jobs that are to have a number of nodes at least
   std::int32_t priority = 0;
   std::uint32_t weight_milli = 1000;
   struct Other {

@@ -43,7 +43,8 @@ JobWait Coordinator::Impl::wait_of(const Job& job) const {
   wait.nodes = static_cast<std::uint32_t>(scheduler_.nodes_of(job.id).size());
   wait.nodes_max = job.spec.nodes_max;
   wait.rate_limit_milli = job.spec.rate_limit_milli;
-  wait.held_back = !scheduler_.competes(job.id) && (wait.endless || wait.batches_left > wait.leased);
+  wait.rate_limited = scheduler_.rate_limited(job.id);
+  wait.nodes_kept = scheduler_.nodes_kept_from(job.id);
   wait.priority = job.spec.priority;
   wait.weight_milli = job.spec.weight_milli;
   wait.urgent = job.spec.urgent;

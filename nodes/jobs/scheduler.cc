@@ -260,6 +260,17 @@ std::uint64_t Scheduler::hedged(JobId job) const {
   return entry == nullptr ? 0 : entry->hedged;
 }
 
+bool Scheduler::rate_limited(JobId job) const {
+  const JobEntry* entry = find(job);
+  return entry != nullptr && entry->limited;
+}
+
+std::uint32_t Scheduler::nodes_kept_from(JobId job) const {
+  if (config_.policy == SchedulePolicy::static_split) return 0;  // there all nodes belong to somebody
+  return static_cast<std::uint32_t>(std::count_if(
+      nodes_.begin(), nodes_.end(), [job](const auto& node) { return node.second->kept_for && node.second->kept_for != job; }));
+}
+
 bool Scheduler::competes(JobId job) const {
   const JobEntry* entry = find(job);
   if (entry == nullptr || !entry->enabled || entry->limited || !entry->has_work()) return false;

@@ -192,6 +192,8 @@ class Scheduler {
   [[nodiscard]] std::uint64_t hedged(JobId job) const;
   /// Enabled, has batches to lease, and neither its rate limit nor bounds of its nodes decide for it: it competes for its share.
   [[nodiscard]] bool competes(JobId job) const;
+  [[nodiscard]] bool rate_limited(JobId job) const;              ///< held back by its rate limit just now
+  [[nodiscard]] std::uint32_t nodes_kept_from(JobId job) const;  ///< that are kept for jobs with a nodes_min
 
  private:
   struct Trouble;

@@ -2,6 +2,7 @@
 # Breaks one rule at a time, on purpose, in a copy of the sources, and shows that some test notices.
 #
 #   tests/sim/mutations/run.sh [--build FOLDER] [--jobs N] [--limit SECONDS] [--only PROGRAM] [name...]
+#   tests/sim/mutations/run.sh --check      only that each can still be applied: a test of `make test`
 #
 # Each file *.mut is a piece of bash that says what is broken and how:
 #   what      one line for people
@@ -17,13 +18,14 @@ root=$(cd "$here/../../.." && pwd)
 build=$root/build-mutations
 jobs=$(nproc)
 limit=120 # seconds that a test may take to notice
-names=() only=''
+names=() only='' check=''
 while (($#)); do
   case $1 in
     --build) build=$2; shift 2 ;;
     --jobs) jobs=$2; shift 2 ;;
     --limit) limit=$2; shift 2 ;;
     --only) only=$2; shift 2 ;; # of the tests only those of this program, where there are some
+    --check) check=1; shift ;;
     -*) echo "run.sh: unknown option $1"; exit 2 ;;
     *) names+=("$1"); shift ;;
   esac
@@ -49,14 +51,21 @@ compile() { ninja -C "$objects" -j "$jobs" "$@" >"$build/build.log" 2>&1; }
 
 run_test() { (cd "$objects/bin" && ulimit -c 0 && timeout "$limit" bash -c "./$1") >"$build/test.log" 2>&1; }
 
+# once FOLDER FILE TEXT: whether it is there in exactly one place.
+once() {
+  local text rest
+  text=$(<"$1/$2")
+  [[ $text == *"$3"* ]] || { echo "the text is not in $2 any more:"; echo "  $3"; return 1; }
+  rest=${text#*"$3"}
+  [[ $rest != *"$3"* ]] || { echo "the text is in $2 more than once:"; echo "  $3"; return 1; }
+}
+
 # replace FILE FROM TO: exactly one place.
 replace() {
-  local path=$source_copy/$1 text rest
+  local path=$source_copy/$1 text
+  once "$source_copy" "$1" "$2" || return 1
   text=$(<"$path")
-  [[ $text == *"$2"* ]] || { echo "the text is not in $1 any more:"; echo "  $2"; return 1; }
-  rest=${text#*"$2"}
-  [[ $rest != *"$2"* ]] || { echo "the text is in $1 more than once:"; echo "  $2"; return 1; }
-  printf '%s\n' "${text%%"$2"*}$3$rest" >"$path"
+  printf '%s\n' "${text%%"$2"*}$3${text#*"$2"}" >"$path"
 }
 
 restore() { cp "$root/$1" "$source_copy/$1"; }
@@ -78,6 +87,18 @@ load() {
 }
 
 ((${#names[@]})) || for path in "$here"/*.mut; do names+=("$(basename "$path" .mut)"); done
+if [[ -n $check ]]; then
+  stale=0
+  for name in "${names[@]}"; do
+    load "$name"
+    if ! { once "$root" "$file" "$from" && { [[ -z $file2 ]] || once "$root" "$file2" "$from2"; }; }; then
+      echo "  ($name: $what)"
+      stale=$((stale + 1))
+    fi
+  done
+  echo "$((${#names[@]} - stale)) of ${#names[@]} mutations can be applied"
+  exit $((stale > 0))
+fi
 mkdir -p "$build"
 prepare
 

@@ -171,8 +171,12 @@ TEST(WhyWaits, NamesWhatSlowsIt) {
   job = running();
   job.rate_limit_milli = 1500;
   EXPECT_EQ(why_waits(job), "");
-  job.held_back = true;
+  job.rate_limited = true;
   EXPECT_NE(why_waits(job).find("rate limit of 1.5 queries/s"), std::string::npos);
+  job.rate_limited = false;
+  job.nodes_kept = 2;
+  EXPECT_EQ(why_waits(job).find("rate limit"), std::string::npos);
+  EXPECT_NE(why_waits(job).find("2 nodes are kept for jobs that ask for a number of nodes at least"), std::string::npos);
   job = running();
   job.nodes_max = 1;
   job.nodes = 1;

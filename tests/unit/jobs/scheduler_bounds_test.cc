@@ -50,6 +50,25 @@ void add_nodes(Scheduler& scheduler, std::uint32_t count) {
   for (std::uint32_t i = 1; i <= count; ++i) scheduler.add_node(NodeId{i}, 1);
 }
 
+TEST(SchedulerBounds, SaysWhatHoldsAJobBack) {
+  Scheduler scheduler({});
+  add_nodes(scheduler, 6);
+  SchedulerJob demanding = job_of(1, 1'000'000, 10);
+  demanding.nodes_min = 4;
+  scheduler.add_job(demanding, {}, true, kStart);
+  SchedulerJob limited = job_of(2, 1'000'000, 10);
+  limited.rate_limit_milli = 1000;
+  scheduler.add_job(limited, {}, true, kStart);
+  (void)all_next(scheduler, kStart);
+  EXPECT_EQ(scheduler.nodes_kept_from(JobId{1}), 0U);
+  EXPECT_EQ(scheduler.nodes_kept_from(JobId{2}), 4U);
+  EXPECT_FALSE(scheduler.rate_limited(JobId{1}));
+  EXPECT_TRUE(scheduler.rate_limited(JobId{2}));
+  scheduler.remove_job(JobId{1});
+  (void)all_next(scheduler, at_s(60));
+  EXPECT_EQ(scheduler.nodes_kept_from(JobId{2}), 0U);
+}
+
 TEST(SchedulerBounds, AJobWithAMaximumHoldsLeasesOnSoManyNodesOnly) {
   Scheduler scheduler({});
   add_nodes(scheduler, 6);
