@@ -55,6 +55,8 @@ int patience() {
   return std::max(1, factor);
 }
 
+std::string paced(int queries_per_s) { return std::to_string(std::max(1, queries_per_s / patience())) + "/s"; }
+
 CommandResult run_program(const std::vector<std::string>& arguments, std::chrono::seconds limit) {
   limit *= patience();
   std::array<int, 2> out{};

@@ -21,6 +21,8 @@ struct CommandResult {
 /// All time limits given to this harness are for a release build and are multiplied by this: IDUNNO_TEST_PATIENCE, else 1, in
 /// builds with a sanitizer 6.
 [[nodiscard]] int patience();
+/// `--rate` of a job that something is to happen to while it runs: as many queries per second, fewer by the same factor.
+[[nodiscard]] std::string paced(int queries_per_s);
 
 /// Runs a program to its end (killed after `limit`), stdin closed.
 [[nodiscard]] CommandResult run_program(const std::vector<std::string>& arguments,

@@ -45,7 +45,7 @@ TEST(PhaseCluster, AJobWaitsForItsPhaseAndSaysSo) {
   cluster.expect(2, {"phase", "start", "lunch"});
   cluster.expect(0, {"phase", "start", "inference"});  // it is on
 
-  const std::string slow = cluster.submit({"--model", "lenet", "--data", "/data", "--batch", "2", "--rate", "30/s"});
+  const std::string slow = cluster.submit({"--model", "lenet", "--data", "/data", "--batch", "2", "--rate", paced(30)});
   ASSERT_TRUE(has_done(cluster, slow, 4));
   cluster.expect(0, {"phase", "stop"});
   const nlohmann::json stopped = cluster.expect(0, {"phase", "start", "training", "--json"}).json();
@@ -77,7 +77,7 @@ TEST(RepeatCluster, EachPassGivesTheSameRowsAlsoWhenTheCoordinatorDies) {
   prepare(cluster, 50);
   const std::string once = cluster.finish(cluster.submit({"--model", "lenet", "--data", "/data", "--batch", "4"}));
   const std::string id =
-      cluster.submit({"--model", "lenet", "--data", "/data", "--batch", "4", "--repeat", "4", "--rate", "60/s"});
+      cluster.submit({"--model", "lenet", "--data", "/data", "--batch", "4", "--repeat", "4", "--rate", paced(60)});
   ASSERT_TRUE(has_done(cluster, id, 70));
   cluster.expect(0, {"kill-node", "--coordinator"});
   EXPECT_EQ(cluster.finish(id), once);
