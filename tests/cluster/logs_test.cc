@@ -135,7 +135,7 @@ TEST(LogsCluster, FollowGoesOnThroughAKillOfTheCoordinatorAndItsReturn) {
     return all.str().find(text) != std::string::npos;
   };
   EXPECT_TRUE(eventually([&] { return contains("coordinator_changed"); }));
-  const std::string id = cluster.submit({"--model", "lenet5", "--data", "/data", "--batch", "2", "--rate", "80/s"});
+  const std::string id = cluster.submit({"--model", "lenet5", "--data", "/data", "--batch", "2", "--rate", paced(80)});
   EXPECT_TRUE(eventually([&] { return contains("[" + id + "/b5] event=batch_committed"); }));
   const std::string victim = coordinator_of(cluster);
   cluster.expect(0, {"kill-node", victim});
