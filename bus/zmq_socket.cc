@@ -14,8 +14,8 @@ constexpr std::size_t kCopyBytesMax = 1024;  // below this a copy is cheaper tha
 // handler is not there admits everybody.
 constexpr int kZapEnforceDomainOption = 93;
 
-// libzmq calls these in a thread of its own; what hands the frame over to that thread is inside libzmq, where ThreadSanitizer sees
-// nothing.
+// libzmq calls these in a thread of its own; what hands the frame over to that thread is inside libzmq, where ThreadSanitizer
+// sees nothing.
 void release_payload(void*, void* hint) {
   taken_over(hint);
   delete static_cast<Payload*>(hint);

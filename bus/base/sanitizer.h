@@ -1,6 +1,6 @@
 #pragma once
-/// What builds with a sanitizer (presets `dev` and `tsan`, see tests/README.md) must know. Both compilers name their sanitizers in
-/// ways of their own; here is the only place that knows them. In every other build all of this is nothing.
+/// What builds with a sanitizer (presets `dev` and `tsan`, see tests/README.md) must know. Both compilers name their sanitizers
+/// in ways of their own; here is the only place that knows them. In every other build all of this is nothing.
 
 #if defined(__SANITIZE_ADDRESS__)
 #define IDUNNO_ADDRESS_SANITIZER 1

@@ -32,10 +32,10 @@ mkdir -p "$reports"
 # Each process writes a file of its own, also those whose output nobody reads. An ASSERT that fails is a report, too.
 common="log_path=$reports/report:log_exe_name=1"
 export TSAN_OPTIONS="$common:handle_abort=1:suppressions=$here/tsan.supp:history_size=7:second_deadlock_stack=1"
-export ASAN_OPTIONS="$common:handle_abort=1:detect_leaks=1:detect_stack_use_after_return=1:strict_init_order=1:check_initialization_order=1"
-export LSAN_OPTIONS="suppressions=$here/lsan.supp:print_suppressions=0"
-# gcc's UBSan library leaves the file to that of ASan and writes to stderr, which nodes keep in folders that are gone at the end. So it
-# aborts, and ASan reports that, with the place.
+export ASAN_OPTIONS="$common:handle_abort=1:detect_leaks=1:detect_stack_use_after_return=1"
+ASAN_OPTIONS+=":check_initialization_order=1:strict_init_order=1"
+# gcc's UBSan library leaves the file to that of ASan and writes to stderr, which nodes keep in folders that are gone at the end.
+# So it aborts, and ASan reports that, with the place.
 export UBSAN_OPTIONS="$common:print_stacktrace=1:halt_on_error=1:abort_on_error=1"
 
 # As with `make test`, a test that failed may try once more: it shares the machine with everything else. A report counts in any try.
@@ -73,9 +73,10 @@ if [ ${#written[@]} -gt 0 ]; then
 fi
 passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$reports/tests.log")
 skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "$reports/tests.log")
-echo "== $kind: $what, $seconds s: ${passed:-0} tests passed at once, $((${#first[@]} - ${#second[@]})) at the second try," \
+late=$((${#first[@]} - ${#second[@]}))
+echo "== $kind: $what, $seconds s: ${passed:-0} tests passed at once, $late at the second try," \
   "${#second[@]} failed, ${skipped:-0} skipped; ${#written[@]} processes with reports"
-if [ "${passed:-0}" -eq 0 ] || [ ${#second[@]} -gt 0 ] || [ ${#written[@]} -gt 0 ]; then
+if [ $((${passed:-0} + late)) -eq 0 ] || [ ${#second[@]} -gt 0 ] || [ ${#written[@]} -gt 0 ]; then
   [ ${#second[@]} -eq 0 ] || echo "failed: ${second[*]}"
   echo "$kind: FAILED"
   exit 1
