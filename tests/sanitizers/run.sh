@@ -38,7 +38,8 @@ ASAN_OPTIONS+=":check_initialization_order=1:strict_init_order=1"
 # So it aborts, and ASan reports that, with the place.
 export UBSAN_OPTIONS="$common:print_stacktrace=1:halt_on_error=1:abort_on_error=1"
 
-# As with `make test`, a test that failed may try once more: it shares the machine with everything else. A report counts in any try.
+# As with `make test`, a test that failed may try once more: it shares the machine with everything else. A report counts in any
+# try.
 attempt() { "$build/bin/cluster_test" --gtest_color=no --gtest_filter="$1" 2>&1 | tee "$2" || true; }
 # Tests that failed, for the next filter; a run that broke off counts as a failure of what it was at.
 failed() {
