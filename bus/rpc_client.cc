@@ -1,4 +1,3 @@
-#include <sys/random.h>
 #include <zmq.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "bus/clock.h"
+#include "bus/entropy.h"
 #include "bus/rpc.h"
 #include "bus/units.h"
 #include "bus/zmq_socket.h"
@@ -24,13 +24,6 @@ constexpr Duration kRefusedAfter = std::chrono::milliseconds(300);
 
 using Frames = std::vector<zmq::message_t>;
 using PeerKey = std::pair<NodeId, Service>;
-
-std::uint64_t random_number() {
-  std::uint64_t number = 0;
-  while (number == 0 && ::getrandom(&number, sizeof number, 0) < 0) {
-  }
-  return number == 0 ? 1 : number;
-}
 
 std::string next_monitor_endpoint() {
   static std::atomic<std::uint64_t> counter{0};  // inproc names are shared by all clients of a context
@@ -74,7 +67,7 @@ struct RpcClient::Impl {
   EventLoop* loop = nullptr;
   void* context = nullptr;
   Options options;
-  std::uint64_t client_id = random_number();
+  std::uint64_t client_id = random_nonzero();
   std::uint64_t sequence = 0;
   std::size_t in_flight = 0;
   std::map<PeerKey, PeerPtr> peers;

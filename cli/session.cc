@@ -4,8 +4,8 @@
 
 #include "bus/clock.h"
 #include "bus/cluster_client.h"
+#include "bus/entropy.h"
 #include "cli/app.h"
-#include "storage/sdfs/writer_id.h"
 
 namespace idunno::cli {
 
@@ -84,7 +84,7 @@ Result<std::unique_ptr<Session>> Session::open(const Globals& globals) {
   impl.metadata = std::make_unique<MetadataClient>(impl.loop, *impl.rpc, impl.config.log_nodes(), globals.timeout);
   impl.metadata->set_stale_reads(globals.stale);
   impl.blocks = std::make_unique<BlockClient>(impl.loop, *impl.rpc, BlockClient::Options{});
-  impl.ids = std::make_unique<BlockIdSource>(random_writer_id());
+  impl.ids = std::make_unique<BlockIdSource>(random_nonzero());
   impl.sdfs = std::make_unique<SdfsClient>(*impl.metadata, *impl.blocks, *impl.ids);
   return session;
 }

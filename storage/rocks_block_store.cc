@@ -12,6 +12,7 @@
 #include <set>
 #include <shared_mutex>
 
+#include "bus/entropy.h"
 #include "bus/hash.h"
 #include "storage/block_store.h"
 #include "storage/disk_space.h"
@@ -255,7 +256,7 @@ class RocksBlockStore final : public BlockStore {
     any->SeekToFirst();
     if (any->Valid()) return Error{Errc::damaged, fmt::format("{} holds data of something else", options_.folder.string())};
     if (!any->status().ok()) return to_error(any->status(), fmt::format("reading {}", options_.folder.string()));
-    store_id_ = rocks::random_u64();
+    store_id_ = random_nonzero();
     std::string id;
     rocks::append_u64(id, store_id_);
     rocksdb::WriteBatch batch;

@@ -5,7 +5,6 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <array>
@@ -160,14 +159,6 @@ Result<std::filesystem::path> set_aside(const std::filesystem::path& folder) {
   }
   return Error{Errc::full, fmt::format("putting {} aside: {} broken stores lie beside it already; remove some", folder.string(),
                                        kBrokenStoresMax)};
-}
-
-std::uint64_t random_u64() {
-  std::uint64_t value = 0;
-  while (value == 0) {
-    if (::getrandom(&value, sizeof(value), 0) != static_cast<ssize_t>(sizeof(value))) value = 0;
-  }
-  return value;
 }
 
 }  // namespace idunno::rocks

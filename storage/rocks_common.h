@@ -61,7 +61,4 @@ Hash128 seal(std::string& value);
 /// Renames `folder` to the first free `<folder>.broken-<n>` and syncs the parent folder. Returns the new name.
 [[nodiscard]] Result<std::filesystem::path> set_aside(const std::filesystem::path& folder);
 
-/// From the kernel's generator; never 0.
-[[nodiscard]] std::uint64_t random_u64();
-
 }  // namespace idunno::rocks

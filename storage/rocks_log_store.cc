@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "bus/entropy.h"
 #include "bus/hash.h"
 #include "storage/log_mark.h"
 #include "storage/log_rules.h"
@@ -236,7 +237,7 @@ class RocksLogStore final : public LogStore {
     any->SeekToFirst();
     if (any->Valid()) return Error{Errc::damaged, fmt::format("{} has lost what it begins with", name())};
     if (!any->status().ok()) return rocks::opening_error(any->status(), "reading " + name());
-    log_id_ = rocks::random_u64();
+    log_id_ = random_nonzero();
     if (mark_.read().writes > 0) return Error{Errc::damaged, fmt::format("{} has lost everything", name())};
     std::string id;
     rocks::append_u64(id, log_id_);

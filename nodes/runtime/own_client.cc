@@ -1,6 +1,6 @@
 #include "nodes/runtime/own_client.h"
 
-#include "storage/sdfs/writer_id.h"
+#include "bus/entropy.h"
 
 namespace idunno {
 namespace {
@@ -31,7 +31,7 @@ OwnClient::OwnClient(EventLoop& loop, std::unique_ptr<RpcClient> rpc, const Opti
     : rpc_(std::move(rpc)),
       metadata_(loop, *rpc_, options.log_nodes, kOwnCallTimeout),
       blocks_(loop, *rpc_, block_options()),
-      ids_(random_writer_id()),
+      ids_(random_nonzero()),
       sdfs_(metadata_, blocks_, ids_) {}
 
 }  // namespace idunno

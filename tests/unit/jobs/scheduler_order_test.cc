@@ -114,6 +114,13 @@ TEST_F(Order, IsToldOnlyWhileSeveralJobsOfLongBatchesCompete) {
   EXPECT_EQ(scheduler.order_due(at_ms(10'001)).size(), 2U);
 }
 
+TEST_F(Order, InALargeClusterThereIsNone) {
+  world(kOrderNodesMax, 2);
+  EXPECT_EQ(scheduler.order_due(at_ms(10'000)).size(), kOrderNodesMax);
+  scheduler.add_node(NodeId{kOrderNodesMax + 1}, 1);
+  EXPECT_TRUE(scheduler.order_due(at_ms(20'000)).empty());
+}
+
 TEST_F(Order, ShortBatchesNeedNone) {
   scheduler.add_node(NodeId{1}, 1);
   for (std::uint64_t job = 1; job <= 2; ++job) scheduler.add_job(job_of(job, 100'000, 10), {}, true, kStart);
