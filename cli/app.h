@@ -105,6 +105,8 @@ class Listing {
 
 /// A single object: JSON in json/jsonl, "key  value" lines in a table, one row in CSV. `schema` becomes the first field.
 void print_object(const Globals& globals, const std::string& schema, const Json& object);
+/// What a command did, for programs: nothing as a table, for its notes have told people.
+void print_outcome(const Globals& globals, const std::string& schema, const Json& object);
 
 /// A line on stderr that a terminal redraws in place (queries or bytes done, rate, ETA); plain lines every few seconds when
 /// piped; nothing with --quiet.

@@ -2,7 +2,6 @@
 /// again, and measures how the cluster recovers.
 
 #include <fmt/core.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <csignal>

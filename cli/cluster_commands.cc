@@ -163,11 +163,10 @@ void down(App& app, bool purge) {
     if (auto removed = cluster->purge(); !removed) return app.fail(removed.error(), "down --purge");
     app.note(fmt::format("{} removed", cluster->folder().string()));
   }
-  if (app.globals.format == Format::table) return;
   Json out = Json::object();
   out["nodes_stopped"] = *stopped;
   out["purged"] = purge;
-  print_object(app.globals, "idunno.down.v1", out);
+  print_outcome(app.globals, "idunno.down.v1", out);
 }
 
 // ---- nodes ----------------------------------------------------------------------------------------------------------

@@ -164,10 +164,9 @@ void revoke(App& app, const std::string& name) {
   if (fs::remove(secret, error)) app.note(fmt::format("{} removed", secret.string()));
   tell_nodes(app, *ring);
   app.note(fmt::format("'{}' is no longer admitted; connections that it has open end with their process", name));
-  if (app.globals.format == Format::table) return;
   Json out = Json::object();
   out["name"] = name;
-  print_object(app.globals, "idunno.key_revoked.v1", out);
+  print_outcome(app.globals, "idunno.key_revoked.v1", out);
 }
 
 }  // namespace

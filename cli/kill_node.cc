@@ -1,7 +1,6 @@
 #include "cli/kill_node.h"
 
 #include <fmt/core.h>
-#include <sys/random.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,7 @@
 
 #include "bus/base/random.h"
 #include "bus/clock.h"
+#include "bus/entropy.h"
 #include "bus/units.h"
 #include "cli/cluster_watch.h"
 #include "cli/local_cluster.h"
@@ -39,12 +39,6 @@ struct Options {
 constexpr char kDoing[] = "kill-node";
 constexpr Duration kStatusLimit = std::chrono::seconds(5);
 constexpr Duration kEndOfProcesses = std::chrono::seconds(10);
-
-std::uint64_t seed() {
-  std::uint64_t value = 0;
-  if (getrandom(&value, sizeof value, 0) != static_cast<ssize_t>(sizeof value)) value = static_cast<std::uint64_t>(wall_now_ms());
-  return value;
-}
 
 /// Who leads and who is next. Nothing when the command needs to know neither.
 Result<StatusReply> ask_roles(App& app, const Options& options) {
@@ -81,7 +75,7 @@ Result<std::vector<NodeId>> choose(const LocalCluster& cluster, const Options& o
       return Error{Errc::conflict,
                    fmt::format("--random {}: only {} nodes other than the coordinator run", options.random, others.size())};
     }
-    Random random(seed());
+    Random random(random_nonzero());
     random.shuffle(others);
     chosen.insert(chosen.end(), others.begin(), others.begin() + options.random);
   }

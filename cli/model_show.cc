@@ -88,11 +88,10 @@ void model_remove(App& app, const std::string& name) {
   if (!reply)
     return app.fail(reply.error(), doing, reply.error().code == Errc::conflict ? "stop its jobs first (`idunno job stop`)" : "");
   app.note(fmt::format("removed {} version{} of {}", reply->versions, reply->versions == 1 ? "" : "s", name));
-  if (app.globals.format == Format::table) return;
   Json out = Json::object();
   out["name"] = name;
   out["versions"] = reply->versions;
-  print_object(app.globals, "idunno.model_removed.v1", out);
+  print_outcome(app.globals, "idunno.model_removed.v1", out);
 }
 
 }  // namespace idunno::cli

@@ -1,14 +1,13 @@
 #include "cli/model_store.h"
 
 #include <fmt/core.h>
-#include <sys/random.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 
+#include "bus/entropy.h"
 #include "cli/model_executor.h"
 #include "cli/names.h"
 
@@ -23,12 +22,7 @@ constexpr std::uint64_t kOnnxBytesMax = (2ULL << 30U) - 1;  ///< protobuf's own 
 constexpr std::uint64_t kLabelsBytesMax = 16ULL << 20U;
 constexpr std::size_t kSpecBytesMax = 64U << 10U;  ///< ModelVersion::spec_toml
 
-std::string unique_name() {
-  std::uint64_t number = 0;
-  if (getrandom(&number, sizeof number, 0) != static_cast<ssize_t>(sizeof number))
-    number = static_cast<std::uint64_t>(::getpid());
-  return fmt::format("{:016x}", number);
-}
+std::string unique_name() { return fmt::format("{:016x}", random_nonzero()); }
 
 /// What refuses the graph, in one line: the first reason and how many more there are.
 Error refusal(const models::GraphReport& report, const std::string& file) {

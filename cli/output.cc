@@ -146,6 +146,10 @@ void Listing::print(const Globals& globals) const {
   }
 }
 
+void print_outcome(const Globals& globals, const std::string& schema, const Json& object) {
+  if (globals.format != Format::table) print_object(globals, schema, object);
+}
+
 void print_object(const Globals& globals, const std::string& schema, const Json& object) {
   Json whole = Json::object();
   whole["schema"] = schema;

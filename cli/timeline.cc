@@ -80,7 +80,16 @@ void Timeline::leased(Time at, const Event& event) {
     repeated_.insert(batch);
     settled(batch, at);
   }
+  if (at >= killed_at_ && took_over(event.node) && event.text.find(", attempt ") == std::string::npos) passed_over(batch, at);
   if (held_.size() < kHeldMax) held_[batch].insert(node_after(event.text, " to n"));
+}
+
+/// A new coordinator leases what no node has told it of in order. What it has passed was committed before: the notice of that
+/// ended with the old one.
+void Timeline::passed_over(const Batch& leased, Time at) {
+  for (auto open = outstanding_.lower_bound({leased.first, 0}); open != outstanding_.end() && open->first < leased; ++open) {
+    if (!open->second.settled) open->second.settled = at;
+  }
 }
 
 void Timeline::started(Time at, const Event& event) {

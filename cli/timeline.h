@@ -48,7 +48,8 @@ class Timeline {
   [[nodiscard]] const std::vector<Change>& changes() const { return changes_; }
   /// Batches that victims held at the kill and that are neither committed nor leased again.
   [[nodiscard]] std::vector<Batch> not_settled() const;
-  /// From the kill to the last such batch being leased again or committed; 0 when the victim held nothing that this client knew
+  /// From the kill to the last such batch being leased again or committed (or passed over by the leases of a new coordinator,
+  /// which shows that it was committed before); 0 when the victim held nothing that this client knew
   /// of. Nothing as long as one is open.
   [[nodiscard]] std::optional<Duration> reassigned(NodeId victim) const;
   [[nodiscard]] std::uint64_t repeated_batches() const { return repeated_.size(); }
@@ -97,6 +98,7 @@ class Timeline {
 
   [[nodiscard]] static std::uint64_t committed(const Job& job, Time from, Time to);
   void leased(Time at, const Event& event);
+  void passed_over(const Batch& leased, Time at);
   void started(Time at, const Event& event);
   void committed(Time at, const Event& event);
 

@@ -125,6 +125,28 @@ TEST_F(TimelineTest, WhatTheVictimHeldMustBeLeasedAgainOrCommitted) {
   EXPECT_EQ(line_.reassigned(NodeId{3}), milliseconds(300)) << "leased again is enough";
 }
 
+TEST_F(TimelineTest, ACommitWhoseNoticeEndedWithTheCoordinatorIsNotWaitedFor) {
+  line_.watch_job(job_of(1, 100, 1));
+  line_.watch_job(job_of(2, 100, 1));
+  for (std::int64_t batch = 3; batch < 6; ++batch) lease(kStart, 1, batch, 1);
+  lease(kStart, 2, 3, 1);
+  const Time killed = kStart + seconds(1);
+  line_.killed(killed, {kCoordinator});
+  lease(killed + milliseconds(1), 1, 9, 2);  // on its way since before the kill
+  EXPECT_EQ(line_.not_settled().size(), 4U);
+  tell(killed + milliseconds(50), "coordinator_changed", 0, -1, "", NodeId{2});
+  const auto lease_by_new = [&](Time at, std::uint32_t job, std::int64_t batch, const std::string& more) {
+    tell(at, "batch_leased", job, batch, "j" + std::to_string(job) + "/b" + std::to_string(batch) + " to n3" + more, NodeId{2});
+  };
+  lease_by_new(killed + milliseconds(60), 1, 7, ", attempt 1");  // to be redone, out of the order
+  EXPECT_EQ(line_.not_settled().size(), 4U);
+  lease_by_new(killed + milliseconds(70), 1, 5, "");
+  EXPECT_EQ(line_.not_settled(), (std::vector<Timeline::Batch>{{JobId{2}, 3}}));
+  EXPECT_EQ(line_.repeated_batches(), 1U);
+  lease_by_new(killed + milliseconds(80), 2, 4, "");
+  EXPECT_EQ(line_.reassigned(kCoordinator), milliseconds(80));
+}
+
 TEST_F(TimelineTest, CountsNoticesThatWereLost) {
   line_.watch_job(job_of(1, 100, 1));
   commit(kStart, 1, 0);
