@@ -61,6 +61,9 @@ void Scheduler::add_job(const SchedulerJob& spec, std::vector<bool> committed, b
 void Scheduler::remove_job(JobId id) {
   JobEntry* job = find(id);
   if (job == nullptr) return;
+  for (const auto& [batch, out] : job->out) {
+    for (const JobEntry::Holder& holder : out.holders) nodes_.at(holder.node)->redo -= holder.redo ? 1 : 0;
+  }
   for (const auto& [node_id, entry] : nodes_) {
     NodeEntry& node = *entry;
     if (held_at(*job, node) == 0) continue;
@@ -201,7 +204,7 @@ bool Scheduler::committed(const BatchCommit& commit) {
     order_.served(commit.job, queries);
     for (const JobEntry::Holder& holder : holders) {
       end_run(*job, *nodes_.at(holder.node), {commit.job, commit.batch, holder.attempt});
-      give_back_to_node(*job, holder.node);
+      give_back_to_node(*job, holder.node, holder.redo);
     }
   } else if (job->to_redo.erase(commit.batch) > 0) {
     order_.served_unleased(commit.job, queries);

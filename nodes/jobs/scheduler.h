@@ -6,8 +6,9 @@
 /// Credit. A node holds fewer than clamp(slots * (1 + ceil(lease_horizon / mean batch time)), 2 * slots, 1024 * slots) leases, so
 /// that it stays busy through a failover: two a slot of long batches, hundreds of short ones. Beyond that, the job that is next
 /// of all may have up to `slots` leases on each node, so that a new job starts at the next batch border although the queues are
-/// full (the worker starts batches in order of their pass), and batches to redo may have kRedoLeasesPerSlot more, so that what a
-/// dead node held is out again at once. A node holds therefore never more than credit + (jobs + 1) * slots leases.
+/// full (the worker starts batches in order of their pass), and kRedoLeasesPerSlot batches to redo whatever else it holds, so that
+/// what a dead node held is out again at once. A node holds therefore never more than credit + (jobs + kRedoLeasesPerSlot) * slots
+/// leases.
 ///
 /// Choice. Where batches are long (kChoiceBatchMin) and several jobs compete, each of the first kChoiceJobsMax of them keeps
 /// batches waiting at each node beyond its credit, so that the node can start, the moment a slot is free, what lags behind in the
@@ -45,7 +46,7 @@ inline constexpr std::uint32_t kCreditPerSlotMax = 1024;
 inline constexpr std::uint32_t kCreditPerSlotMin = 2;
 inline constexpr std::size_t kTurnsLook = 16;           ///< jobs at the head of the order among which a node takes turns
 inline constexpr std::size_t kRedoLook = 8;             ///< batches to redo that are looked at for one that may go to a free node
-inline constexpr std::uint32_t kRedoLeasesPerSlot = 1;  ///< beyond a node's credit, for batches to redo
+inline constexpr std::uint32_t kRedoLeasesPerSlot = 4;  ///< for batches to redo, beyond a node's credit and choice
 inline constexpr std::uint32_t kInputRoundsMax =
     3;  ///< so often each node must have missed a batch's input before it is given up,
 inline constexpr Duration kInputPatience = std::chrono::minutes(5);         ///< and for so long: its holders may come back
@@ -231,7 +232,7 @@ class Scheduler {
   [[nodiscard]] static std::uint32_t held_at(const JobEntry& job, const NodeEntry& node);
   void may_miss_choice(NodeId node);
   void take_from_node(JobEntry& job, NodeEntry& node);
-  void give_back_to_node(JobEntry& job, NodeId node_id);
+  void give_back_to_node(JobEntry& job, NodeId node_id, bool redo);
   void lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why);
   void to_redo(JobEntry& job, BatchIndex batch);
   void wait_for_input(JobEntry& job, BatchIndex batch, Trouble& trouble);

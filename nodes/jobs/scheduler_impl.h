@@ -35,6 +35,7 @@ struct Scheduler::JobEntry {
     std::uint64_t local_cost = 0;  ///< counted in `local`, given back when the lease comes to nothing
     Time told{};                   ///< when the node was last told of it
     bool adopted = false;          ///< it was given under another coordinator
+    bool redo = false;             ///< it was given for a batch to redo
   };
   struct Out {
     std::vector<Holder> holders;  ///< one; two when it is hedged
@@ -102,6 +103,7 @@ struct Scheduler::NodeEntry {
   std::uint32_t mean_us = 0;
   std::uint32_t credit = 0;
   std::uint32_t leased = 0;
+  std::uint32_t redo = 0;  ///< of those, given for batches to redo
   std::uint64_t turn = 0;
   std::string last_model;
   std::map<LeaseKey, Run> runs;  ///< what it has begun

@@ -216,6 +216,8 @@ Assignment Scheduler::lease(JobEntry& job, const Choice& choice, Time now) {
   job.tokens_nano -= out.tokens_nano;
   order_.leased(job.spec.id, queries);
   holder.local_cost = charge_node(job, node, queries);
+  holder.redo = choice.redo;
+  if (choice.redo) ++node.redo;
   out.holders.push_back(holder);
   if (choice.redo) job.to_redo.erase(choice.batch);
   const JobEntry::Out& given = job.out.emplace(choice.batch, std::move(out)).first->second;

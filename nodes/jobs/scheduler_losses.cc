@@ -35,8 +35,9 @@ void Scheduler::lose(JobEntry& job, BatchIndex batch, NodeId node, LeaseLoss why
   std::uint64_t& local = job.shares[entry.index].local;
   local -= std::min(local, holder->local_cost);
   end_run(job, entry, {job.spec.id, batch, holder->attempt});
+  const bool redo = holder->redo;
   out.holders.erase(holder);
-  give_back_to_node(job, node);
+  give_back_to_node(job, node, redo);
   news_ = true;
   count_failure(job, batch, trouble, node, why);
   if (!out.holders.empty()) return;

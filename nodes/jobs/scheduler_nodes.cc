@@ -91,7 +91,7 @@ void Scheduler::refresh_free(NodeEntry& node) {
   const std::int64_t free_per_mille = (std::int64_t{node.credit} - node.leased) * 1000 / node.slots;
   node.key = FreeKey{-free_per_mille, node.turn, node.id};
   node.listed = node.open && node.refilling;
-  node.spare = node.open && node.leased < node.credit + node.slots * kRedoLeasesPerSlot;
+  node.spare = node.open && node.redo < node.slots * kRedoLeasesPerSlot;
   if (node.listed) free_.insert(node.key);
   if (node.spare) spare_.insert(node.key);
   may_miss_choice(node.id);
@@ -114,13 +114,14 @@ void Scheduler::take_from_node(JobEntry& job, NodeEntry& node) {
   refresh_free(node);
 }
 
-void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id) {
+void Scheduler::give_back_to_node(JobEntry& job, NodeId node_id, bool redo) {
   NodeEntry& node = *nodes_.at(node_id);
   std::uint32_t& held = job.shares[node.index].held;
   ASSERT(held > 0);
   if (--held == 0) --job.holders;
   refresh_room(job, node);
   --node.leased;
+  if (redo) --node.redo;
   refresh_free(node);
 }
 

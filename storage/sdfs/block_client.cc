@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "bus/base/assert.h"
@@ -23,6 +24,10 @@ constexpr std::size_t kWaitingMax = 65536;
 constexpr std::size_t kOperationBytes = 512;
 /// Bad copies being replaced at the same time; further ones are left to the next reader, or to the scrubber.
 constexpr std::size_t kMendsMax = 64;
+/// How often it is looked whether nodes that were asked are silent.
+constexpr Duration kSilenceLook = std::chrono::milliseconds(100);
+/// A look that comes so late says that this process did not run, not that others are silent.
+constexpr Duration kOwnPause = std::chrono::milliseconds(300);
 /// Failures of single nodes that an error message names.
 constexpr std::size_t kFailuresTold = 4;
 
@@ -72,9 +77,10 @@ struct WriteOperation {
   std::vector<NodeId> order;
   std::size_t next = 0;  ///< in `order`
   std::size_t wanted = 0;
-  std::size_t under_way = 0;
+  std::vector<NodeId> under_way;
   std::vector<NodeId> tried;
   std::vector<NodeId> stored;
+  bool over = false;  ///< copies that come later are nobody's; the node's inventory tells, and they are removed
   Failures failures;
 };
 
@@ -84,12 +90,18 @@ struct ReadOperation {
   std::size_t cost = 0;
   std::vector<NodeId> order;
   std::size_t next = 0;
+  std::vector<NodeId> under_way;
   std::vector<std::pair<NodeId, BlockStatus>> bad;
+  bool over = false;
   Failures failures;
 };
 
 bool contains(const std::vector<NodeId>& nodes, NodeId node) {
   return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
+}
+
+std::size_t count_in(const std::vector<NodeId>& nodes, const std::set<NodeId>& some) {
+  return static_cast<std::size_t>(std::count_if(nodes.begin(), nodes.end(), [&](NodeId node) { return some.contains(node); }));
 }
 
 }  // namespace
@@ -115,6 +127,7 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
       const auto operation = std::move(waiting_writes.front());
       waiting_writes.pop_front();
       write_bytes += operation->cost;
+      writing.insert(operation);
       order_nodes(*operation);
       continue_write(operation);
     }
@@ -123,10 +136,49 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
       const auto operation = std::move(waiting_reads.front());
       waiting_reads.pop_front();
       read_bytes += operation->cost;
+      reading.insert(operation);
       order_replicas(*operation);
       continue_read(operation);
     }
     transfer->flush();
+    watch();
+  }
+
+  // -- nodes that do not answer --
+
+  /// As long as anything is under way.
+  void watch() {
+    if (watching || (writing.empty() && reading.empty())) return;
+    watching = true;
+    const Time due = monotonic_now() + kSilenceLook;
+    loop.at(due, [weak = weak_from_this(), due] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->watching = false;
+      const Time now = monotonic_now();
+      if (now - due >= kOwnPause) {
+        self->transfer->listen_anew(now);
+      } else {
+        self->pass_by(self->transfer->silent(now), now);
+      }
+      self->watch();
+    });
+  }
+
+  /// What waits for silent nodes alone goes to others as well, where there are any; the first good answer counts. Without
+  /// others it waits on, until they answer or are no longer members.
+  void pass_by(const std::set<NodeId>& silent, Time now) {
+    for (const NodeId node : silent) avoid_writes[node] = avoid_reads[node] = now + kAvoidFailedNode;
+    if (silent.empty()) return;
+    for (const auto& operation : std::vector(reading.begin(), reading.end())) {
+      const bool waits = !operation->over && count_in(operation->under_way, silent) == operation->under_way.size();
+      if (waits && operation->next < operation->order.size()) continue_read(operation);
+    }
+    for (const auto& operation : std::vector(writing.begin(), writing.end())) {
+      if (operation->over || count_in(operation->under_way, silent) == 0) continue;
+      if (operation->generation != generation) order_nodes(*operation);  // perhaps fewer are wanted now
+      continue_write(operation, silent);
+    }
   }
 
   // -- writes --
@@ -140,9 +192,9 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
     put_avoided_last(operation.order, 0, avoid_writes);
   }
 
-  void continue_write(const std::shared_ptr<WriteOperation>& operation) {
+  void continue_write(const std::shared_ptr<WriteOperation>& operation, const std::set<NodeId>& silent = {}) {
     WriteOperation& op = *operation;
-    while (op.stored.size() + op.under_way < op.wanted) {
+    while (op.stored.size() + op.under_way.size() - count_in(op.under_way, silent) < op.wanted) {
       if (op.next == op.order.size()) {
         if (op.generation == generation) break;
         order_nodes(op);  // the membership has changed meanwhile
@@ -150,14 +202,16 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
       }
       const NodeId node = op.order[op.next++];
       op.tried.push_back(node);
-      ++op.under_way;
+      op.under_way.push_back(node);
       transfer->put(node, op.block, [weak = weak_from_this(), operation, node](const CopyOutcome& outcome) {
         if (const auto self = weak.lock()) self->copy_written(operation, node, outcome);
       });
       schedule();
     }
-    if (op.under_way > 0) return;
     const bool complete = op.wanted > 0 && op.stored.size() >= op.wanted;
+    if (!op.under_way.empty() && !complete) return;
+    op.over = true;
+    writing.erase(operation);
     write_bytes -= op.cost;
     write_bytes_given -= op.cost;
     if (!waiting_writes.empty()) schedule();
@@ -176,7 +230,8 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
   }
 
   void copy_written(const std::shared_ptr<WriteOperation>& operation, NodeId node, const CopyOutcome& outcome) {
-    --operation->under_way;
+    std::erase(operation->under_way, node);
+    if (operation->over) return;
     if (outcome.status == BlockStatus::ok) {
       operation->stored.push_back(node);
     } else {
@@ -200,31 +255,40 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
       const std::uint64_t rank_b = read_rank(id, b);
       return rank_a != rank_b ? rank_a < rank_b : a < b;
     });
-    const bool own_first = !operation.order.empty() && operation.order.front() == own;
-    put_avoided_last(operation.order, own_first ? 1 : 0, avoid_reads);
+    const std::ptrdiff_t first = !operation.order.empty() && operation.order.front() == own ? 1 : 0;
+    // Those that are dead, as far as is known, only when nobody else has it.
+    if (!members.empty())
+      std::stable_partition(operation.order.begin() + first, operation.order.end(),
+                            [&](NodeId node) { return members.contains(node); });
+    put_avoided_last(operation.order, static_cast<std::size_t>(first), avoid_reads);
   }
 
   void continue_read(const std::shared_ptr<ReadOperation>& operation) {
     ReadOperation& op = *operation;
     if (op.next < op.order.size()) {
       const NodeId node = op.order[op.next++];
+      op.under_way.push_back(node);
       transfer->get(node, BlockKey{op.block.id, op.block.length, op.block.hash},
                     [weak = weak_from_this(), operation, node](CopyOutcome outcome) {
                       if (const auto self = weak.lock()) self->copy_read(operation, node, std::move(outcome));
                     });
       return schedule();
     }
+    if (!op.under_way.empty()) return;
     tell_bad_copies(op);
-    finish_read(op, Error{op.failures.read_code(), "read block " + to_string(op.block.id) + ": no replica has good bytes (" +
-                                                       (op.order.empty() ? "none is known" : op.failures.text()) + ")"});
+    finish_read(operation,
+                Error{op.failures.read_code(), "read block " + to_string(op.block.id) + ": no replica has good bytes (" +
+                                                   (op.order.empty() ? "none is known" : op.failures.text()) + ")"});
   }
 
   void copy_read(const std::shared_ptr<ReadOperation>& operation, NodeId node, CopyOutcome outcome) {
     ReadOperation& op = *operation;
+    std::erase(op.under_way, node);
+    if (op.over) return;
     if (outcome.status == BlockStatus::ok) {
       for (const auto& [bad_node, status] : op.bad) mend(op.block, bad_node, outcome.bytes);
       tell_bad_copies(op);
-      return finish_read(op, std::move(outcome.bytes));
+      return finish_read(operation, std::move(outcome.bytes));
     }
     op.failures.add(node, outcome.error);
     if (outcome.status == BlockStatus::missing || outcome.status == BlockStatus::damaged) {
@@ -235,7 +299,10 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
     continue_read(operation);
   }
 
-  void finish_read(ReadOperation& op, Result<Payload> result) {
+  void finish_read(const std::shared_ptr<ReadOperation>& operation, Result<Payload> result) {
+    ReadOperation& op = *operation;
+    op.over = true;
+    reading.erase(operation);
     read_bytes -= op.cost;
     read_bytes_given -= op.cost;
     if (!waiting_reads.empty()) schedule();
@@ -274,16 +341,20 @@ struct BlockClient::Impl : std::enable_shared_from_this<BlockClient::Impl> {
   Options options;
   std::shared_ptr<BlockTransfer> transfer;
   std::vector<PlacementNode> nodes;
+  std::set<NodeId> members;  ///< of `nodes`
   std::uint32_t replication = 1;
   std::uint64_t generation = 0;
   std::deque<std::shared_ptr<WriteOperation>> waiting_writes;
   std::deque<std::shared_ptr<ReadOperation>> waiting_reads;
+  std::set<std::shared_ptr<WriteOperation>> writing;  ///< started and not over
+  std::set<std::shared_ptr<ReadOperation>> reading;
   std::size_t write_bytes = 0;  ///< of what has been started
   std::size_t read_bytes = 0;
   std::size_t write_bytes_given = 0;  ///< those and what waits
   std::size_t read_bytes_given = 0;
   std::size_t mends = 0;
   bool scheduled = false;
+  bool watching = false;
   std::map<NodeId, Time> avoid_writes;
   std::map<NodeId, Time> avoid_reads;
   std::function<void(const BlockRef&, NodeId, BlockStatus)> bad_copy;
@@ -295,6 +366,8 @@ BlockClient::~BlockClient() = default;
 
 void BlockClient::set_placement(std::vector<PlacementNode> nodes, std::uint32_t replication) {
   impl_->nodes = std::move(nodes);
+  impl_->members.clear();
+  for (const PlacementNode& node : impl_->nodes) impl_->members.insert(node.id);
   impl_->replication = replication;
   ++impl_->generation;
 }

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "bus/clock.h"
 #include "bus/hash.h"
 
 namespace idunno {
 namespace {
+
+constexpr std::uint64_t kSmoothing = 8;  // of answer times: one part in so many is new
 
 std::size_t size_of(const NewBlock& block) { return block.bytes.size(); }
 std::size_t size_of(const BlockKey& key) { return key.length; }
@@ -72,6 +75,7 @@ void BlockTransfer::flush_node(NodeId node) {
   const auto alive = shared_from_this();
   Peer& peer = peers_[node];
   while (!peer.writes.empty() && peer.puts_in_flight < options_.requests_per_node_max) {
+    asked(peer, monotonic_now());
     ++peer.puts_in_flight;
     send_writes(node, take_request(peer.writes, [](const Write& write) -> const NewBlock& { return write.block; }));
   }
@@ -81,17 +85,50 @@ void BlockTransfer::flush_node(NodeId node) {
     return read_locally(std::move(reads));
   }
   while (!peer.reads.empty() && peer.gets_in_flight < options_.requests_per_node_max) {
+    asked(peer, monotonic_now());
     ++peer.gets_in_flight;
     send_reads(node, take_request(peer.reads, [](const Read& read) -> const BlockKey& { return read.key; }));
   }
 }
 
+// ---- who is silent ----------------------------------------------------------------------------------------------------
+
+void BlockTransfer::asked(Peer& peer, Time now) {
+  if (peer.puts_in_flight + peer.gets_in_flight == 0) peer.heard = now;
+}
+
+void BlockTransfer::answered(Peer& peer, Time sent, bool good) {
+  peer.heard = monotonic_now();
+  if (!good) return;  // how long a lost connection or a time limit took says nothing of the node
+  const auto took = static_cast<std::uint64_t>(std::max<Duration::rep>((peer.heard - sent).count(), 1));
+  peer.answer_us = peer.answer_us == 0 ? took : (peer.answer_us * (kSmoothing - 1) + took) / kSmoothing;
+}
+
+std::set<NodeId> BlockTransfer::silent(Time now) const {
+  std::set<NodeId> found;
+  for (const auto& [node, peer] : peers_) {
+    if (peer.puts_in_flight + peer.gets_in_flight == 0) continue;
+    const Duration usual(static_cast<Duration::rep>(std::min<std::uint64_t>(peer.answer_us, INT32_MAX)));
+    if (now - peer.heard >= std::clamp<Duration>(kSilenceFactor * usual, kSilenceMin, kSilenceMax)) found.insert(node);
+  }
+  return found;
+}
+
+void BlockTransfer::listen_anew(Time now) {
+  for (auto& [node, peer] : peers_) peer.heard = now;
+}
+
+// ---- requests ---------------------------------------------------------------------------------------------------------
+
 void BlockTransfer::send_writes(NodeId node, std::vector<Write> writes) {
   const auto shared = std::make_shared<std::vector<Write>>(std::move(writes));
-  const auto finish = [weak = weak_from_this(), node, shared](const Result<std::vector<BlockStatus>>& statuses) {
+  const auto finish = [weak = weak_from_this(), node, shared,
+                       sent = monotonic_now()](const Result<std::vector<BlockStatus>>& statuses) {
     const auto self = weak.lock();
     if (!self) return;
-    --self->peers_[node].puts_in_flight;
+    Peer& peer = self->peers_[node];
+    answered(peer, sent, statuses.ok());
+    --peer.puts_in_flight;
     const bool fits = statuses && statuses->size() == shared->size();
     for (std::size_t i = 0; i < shared->size(); ++i) {
       if (fits) {
@@ -139,10 +176,12 @@ void BlockTransfer::send_reads(NodeId node, std::vector<Read> reads) {
   const auto shared = std::make_shared<std::vector<Read>>(std::move(reads));
   rpc_.call<GetBlocks>(
       node, Service::data, request, {}, RpcClient::CallOptions{options_.request_timeout, {}, {}},
-      [weak = weak_from_this(), node, shared](Result<RpcReply<GetBlocksReply>> answer, NodeId) {
+      [weak = weak_from_this(), node, shared, sent = monotonic_now()](Result<RpcReply<GetBlocksReply>> answer, NodeId) {
         const auto self = weak.lock();
         if (!self) return;
-        --self->peers_[node].gets_in_flight;
+        Peer& peer = self->peers_[node];
+        answered(peer, sent, answer.ok());
+        --peer.gets_in_flight;
         std::vector<BlockStatus> statuses;
         std::size_t announced = 0;
         if (answer) {

@@ -24,6 +24,12 @@ inline constexpr std::size_t kTravelsAloneBytes = 256U << 10U;
 /// Payload of one request or answer.
 inline constexpr std::size_t kRequestPayloadBytesMax = kDataMessageBytesMax - (64U << 10U);
 
+/// A node that has requests to answer and answers none of them is silent after kSilenceFactor times what it usually takes, within
+/// these bounds: paused, cut off without its connection being closed, or its disk hangs.
+inline constexpr std::uint32_t kSilenceFactor = 4;
+inline constexpr Duration kSilenceMin = std::chrono::milliseconds(500);
+inline constexpr Duration kSilenceMax = std::chrono::milliseconds(5000);
+
 /// What became of one copy. `status` failed stands for everything that is not about the block itself; `error` then says what.
 struct CopyOutcome {
   BlockStatus status = BlockStatus::ok;
@@ -43,6 +49,10 @@ class BlockTransfer : public std::enable_shared_from_this<BlockTransfer> {
   void get(NodeId node, const BlockKey& key, Done done);
   /// Sends what has gathered, as far as the bounds allow; the rest goes when answers come.
   void flush();
+  /// Their requests stay under way: an answer may still come.
+  [[nodiscard]] std::set<NodeId> silent(Time now) const;
+  /// Nobody could be heard until now, for this process itself did not run.
+  void listen_anew(Time now);
 
  private:
   struct Write {
@@ -58,9 +68,13 @@ class BlockTransfer : public std::enable_shared_from_this<BlockTransfer> {
     std::deque<Read> reads;
     std::uint32_t puts_in_flight = 0;
     std::uint32_t gets_in_flight = 0;
+    Time heard{};                 ///< last answer, or when it was asked after everything had been answered
+    std::uint64_t answer_us = 0;  ///< what an answer takes, of late; 0 = not known
   };
 
   void flush_node(NodeId node);
+  static void asked(Peer& peer, Time now);
+  static void answered(Peer& peer, Time sent, bool good);
   void send_writes(NodeId node, std::vector<Write> writes);
   void send_reads(NodeId node, std::vector<Read> reads);
   void read_locally(std::vector<Read> reads) const;

@@ -148,12 +148,14 @@ class BlockClient {
   /// Where writes go; replaced whenever the membership changes.
   void set_placement(std::vector<PlacementNode> nodes, std::uint32_t replication);
 
-  /// Writes one block to its rendezvous nodes; another node takes the place of one that fails. Done when min(replication, live
-  /// nodes) copies are synced; the ref names them. Error unavailable/full when fewer nodes than that take it.
+  /// Writes one block to its rendezvous nodes; another node takes the place of one that fails, or is silent (paused, cut off,
+  /// its disk hangs: block_transfer.h). Done when min(replication, live nodes) copies are synced; the ref names them. Error
+  /// unavailable/full when fewer nodes than that take it.
   void write(NewBlock block, std::function<void(Result<BlockRef>)> done);
 
-  /// Reads one block: own node first, then the replicas; verified. A replica that answers damaged or missing is mended afterwards
-  /// from the good copy (PutBlocks), and `on_bad_copy` is told. damaged/unavailable when no replica has it.
+  /// Reads one block: own node first, then the replicas, the next one also when one is silent; verified. A replica that answers
+  /// damaged or missing is mended afterwards from the good copy (PutBlocks), and `on_bad_copy` is told. damaged/unavailable when
+  /// no replica has it.
   void read(const BlockRef& block, std::function<void(Result<Payload>)> done);
   void on_bad_copy(std::function<void(const BlockRef&, NodeId, BlockStatus)> handler);
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "tests/unit/jobs/scheduler_helpers.h"
@@ -171,6 +172,18 @@ TEST_F(Order, AWorkersDeathTakesBackWhatWasInWork) {
   scheduler.remove_node(NodeId{1});
   const auto after = told(2, 2000);
   EXPECT_EQ(after.at(JobId{1}), before.at(JobId{1}));
+}
+
+TEST_F(Order, WhatADeadNodeHeldGoesOutAtOnceThoughTheOthersHaveTheirChoice) {
+  world(4, 2);
+  for (std::uint32_t node = 1; node <= 4; ++node) runs(take(node, 1), 0, 0);
+  refill();
+  ASSERT_GT(scheduler.leased_at(NodeId{1}), scheduler.credit_of(NodeId{1}));
+  const std::size_t lost = scheduler.remove_node(NodeId{4});
+  ASSERT_GE(lost, 2U);
+  const auto given = all_next(scheduler);
+  EXPECT_EQ(std::count_if(given.begin(), given.end(), [](const Assignment& one) { return one.lease.attempt == 1; }),
+            static_cast<std::ptrdiff_t>(lost));
 }
 
 TEST_F(Order, TwoThatBecomeFreeTogetherAreNotToldTheSame) {

@@ -322,23 +322,40 @@ TEST(Scheduler, ADeadNodesLeasesGoToOthers) {
 
 TEST(Scheduler, WhatADeadNodeHeldGoesOutAtOnceBeyondTheCreditOfTheOthers) {
   Scheduler scheduler({});
-  for (std::uint32_t node = 1; node <= 4; ++node) scheduler.add_node(NodeId{node}, 1);
+  for (std::uint32_t node = 1; node <= 6; ++node) scheduler.add_node(NodeId{node}, 1);
   scheduler.add_job(job_of(1, 10'000, 10), {}, true, kStart);
   scheduler.add_job(job_of(2, 10'000, 10), {}, true, kStart);
   (void)all_next(scheduler);
   ASSERT_FALSE(scheduler.next(kStart)) << "all credit is used";
   const std::uint32_t before = scheduler.leased_at(NodeId{1});
-  const std::size_t lost = scheduler.remove_node(NodeId{3}) + scheduler.remove_node(NodeId{4});
-  ASSERT_GE(lost, 4U);
-  const auto given = all_next(scheduler);
-  ASSERT_EQ(given.size(), 2U) << "one a slot of the two that are left";
-  EXPECT_NE(given[0].node, given[1].node);
+  std::size_t lost = scheduler.remove_node(NodeId{6});
+  auto given = all_next(scheduler);
+  EXPECT_EQ(given.size(), lost) << "all of it at once";
   for (const Assignment& one : given) EXPECT_EQ(one.lease.attempt, 1U) << "a batch of the dead node";
-  EXPECT_EQ(scheduler.leased_at(NodeId{1}), before + 1);
+  for (std::uint32_t node = 2; node <= 5; ++node) lost += scheduler.remove_node(NodeId{node});
+  ASSERT_GT(lost, kRedoLeasesPerSlot);
+  given = all_next(scheduler);
+  EXPECT_LE(scheduler.leased_at(NodeId{1}), before + kRedoLeasesPerSlot) << "but within bounds";
+  ASSERT_FALSE(given.empty());
   ASSERT_TRUE(scheduler.committed(commit_of(given[0])));
   const auto next = all_next(scheduler);
   ASSERT_FALSE(next.empty());
   EXPECT_EQ(next[0].lease.attempt, 1U) << "what was lost goes before what is new";
+}
+
+TEST(Scheduler, AJobThatEndsLeavesTheRoomForBatchesToRedo) {
+  Scheduler scheduler({});
+  scheduler.add_node(NodeId{1}, 1);
+  for (std::uint64_t job = 1; job <= kRedoLeasesPerSlot; ++job) {
+    scheduler.add_node(NodeId{2}, 1);
+    scheduler.add_job(job_of(job, 10'000, 10), {}, true, kStart);
+    (void)all_next(scheduler);
+    const std::size_t lost = scheduler.remove_node(NodeId{2});
+    ASSERT_GE(lost, 2U);
+    EXPECT_EQ(all_next(scheduler).size(), lost) << "after " << job - 1 << " jobs";
+    scheduler.remove_job(JobId{job});
+    ASSERT_EQ(scheduler.leased_at(NodeId{1}), 0U);
+  }
 }
 
 TEST(Scheduler, ASuspectNodeGetsNothingNew) {

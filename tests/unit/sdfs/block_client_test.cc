@@ -1,10 +1,15 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "bus/clock.h"
 #include "storage/sdfs/placement.h"
 #include "tests/unit/sdfs/fake_cluster.h"
 
 namespace idunno::test {
 namespace {
+
+constexpr Duration kSilence = std::chrono::milliseconds(600);  // a little more than block_transfer.h's kSilenceMin
 
 class BlockClientTest : public FakeClusterFixture {};
 
@@ -95,6 +100,53 @@ TEST_F(BlockClientTest, ReadsFromAnotherReplicaWhenOneIsDead) {
     ASSERT_TRUE(back.ok()) << back.error().detail;
     EXPECT_EQ(*back, "block " + std::to_string(i));
   }
+}
+
+/// Their connections stay open, so nothing fails.
+TEST_F(BlockClientTest, ReadsAndWritesPassANodeByThatDoesNotAnswer) {
+  options.request_timeout = std::chrono::hours(1);
+  start(5);
+  std::vector<BlockRef> refs;
+  for (int i = 0; i < 12; ++i) refs.push_back(write("block " + std::to_string(i)).value());
+  nodes[NodeId{2}].silent = true;
+  const std::uint32_t before = nodes[NodeId{2}].puts;
+  for (int i = 0; i < 20 && nodes[NodeId{2}].puts == before; ++i) {
+    const auto ref = write("x" + std::to_string(i));
+    ASSERT_TRUE(ref.ok()) << ref.error().detail;
+    EXPECT_EQ(ref->replicas.size(), 4U);
+    EXPECT_EQ(std::ranges::count(ref->replicas, NodeId{2}), 0);
+  }
+  const std::uint32_t puts = nodes[NodeId{2}].puts;
+  EXPECT_GT(puts, before) << "it was asked";
+  ASSERT_TRUE(write("y").ok());
+  EXPECT_EQ(nodes[NodeId{2}].puts, puts) << "it is avoided for a while";
+  nodes[NodeId{2}].silent = false;
+
+  nodes[NodeId{3}].silent = true;
+  std::vector<std::optional<Result<Payload>>> answers(refs.size());
+  for (std::size_t i = 0; i < refs.size(); ++i)
+    blocks->read(refs[i], [&answers, i](Result<Payload> bytes) { answers[i] = std::move(bytes); });
+  ASSERT_TRUE(run_until([&] { return std::ranges::all_of(answers, [](const auto& one) { return one.has_value(); }); }));
+  for (std::size_t i = 0; i < refs.size(); ++i) {
+    ASSERT_TRUE(answers[i]->ok()) << (*answers[i]).error().detail;
+    EXPECT_EQ((*answers[i])->view(), "block " + std::to_string(i));
+  }
+  EXPECT_GT(nodes[NodeId{3}].gets, 0U) << "it was asked";
+}
+
+TEST_F(BlockClientTest, ASilentNodeIsWaitedForWhereThereIsNoOtherUntilItIsNoMember) {
+  options.request_timeout = std::chrono::hours(1);
+  start(3);
+  nodes[NodeId{2}].silent = true;
+  std::optional<Result<BlockRef>> answer;
+  blocks->write(new_block("x"), [&](Result<BlockRef> ref) { answer = std::move(ref); });
+  ASSERT_TRUE(run_until([&] { return nodes[NodeId{2}].puts > 0; }));
+  (void)loop.run_until([&] { return answer.has_value(); }, monotonic_now() + 2 * kSilence);
+  ASSERT_FALSE(answer) << "not with fewer copies than there are nodes";
+  blocks->set_placement({{NodeId{1}, 1}, {NodeId{3}, 1}}, 4);
+  ASSERT_TRUE(run_until([&] { return answer.has_value(); }));
+  ASSERT_TRUE(answer->ok()) << answer->error().detail;
+  EXPECT_EQ((*answer)->replicas, (std::vector<NodeId>{NodeId{1}, NodeId{3}}));
 }
 
 TEST_F(BlockClientTest, GathersSmallBlocksIntoFewRequests) {
