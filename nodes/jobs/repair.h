@@ -25,7 +25,7 @@ inline constexpr Duration kRepairScanPause =
     std::chrono::milliseconds(200);  ///< between looks at all blocks while files come and go
 inline constexpr std::size_t kRepairBlocksPerTask = 32;
 inline constexpr std::size_t kSafeCopies = 3;          ///< a block with so many live copies can wait
-inline constexpr std::uint64_t kGentleRepairCost = 4;  ///< what a byte of it counts while the cluster computes
+inline constexpr std::uint64_t kGentleRepairCost = 8;  ///< what a byte of it counts while the cluster computes
 
 struct RepairConfig {
   std::uint32_t replication = 4;

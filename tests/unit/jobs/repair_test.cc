@@ -147,11 +147,11 @@ TEST_F(Repair, KeepsItsBoundOfBlocksInFlight) {
   EXPECT_EQ(planner.in_flight(), 32U);
 }
 
-/// At 8 MiB/s, in ten seconds: so many of 200 blocks of 1 MiB that were on the nodes 1 to 4.
+/// At 64 MiB/s, in ten seconds: so many of 800 blocks of 1 MiB that were on the nodes 1 to 4.
 void Repair::expect_copied(const std::vector<std::uint32_t>& live, bool computing, std::size_t least, std::size_t most) {
-  planner = RepairPlanner(RepairConfig{4, 1000, 8U << 20U}, kStart);
+  planner = RepairPlanner(RepairConfig{4, 1000, 64U << 20U}, kStart);
   nodes(live);
-  put("/a", 200, {1, 2, 3, 4}, 1U << 20U);
+  put("/a", 800, {1, 2, 3, 4}, 1U << 20U);
   view.computing = computing;
   std::size_t blocks = 0;
   for (const Time end = now + std::chrono::seconds(10); now < end; later(std::chrono::milliseconds(50))) {
@@ -166,11 +166,11 @@ void Repair::expect_copied(const std::vector<std::uint32_t>& live, bool computin
   EXPECT_LE(blocks, most);
 }
 
-TEST_F(Repair, KeepsItsRate) { expect_copied({1, 2, 3, 5}, false, 78, 88); }
+TEST_F(Repair, KeepsItsRate) { expect_copied({1, 2, 3, 5}, false, 624, 664); }
 
-TEST_F(Repair, WhileTheClusterComputesSafeBlocksAreCopiedAtAPartOfTheRate) { expect_copied({1, 2, 3, 5}, true, 18, 24); }
+TEST_F(Repair, WhileTheClusterComputesSafeBlocksAreCopiedAtAPartOfTheRate) { expect_copied({1, 2, 3, 5}, true, 76, 86); }
 
-TEST_F(Repair, WhileTheClusterComputesBlocksInDangerAreCopiedAtTheFullRate) { expect_copied({1, 2, 5, 6}, true, 78, 88); }
+TEST_F(Repair, WhileTheClusterComputesBlocksInDangerAreCopiedAtTheFullRate) { expect_copied({1, 2, 5, 6}, true, 624, 664); }
 
 TEST_F(Repair, ATargetThatFailsIsAvoidedForAWhile) {
   nodes({1, 2, 3, 5, 6});
