@@ -47,7 +47,7 @@ std::vector<SimJob> pairs(std::size_t count) {
 
 Group judged() {
   Group group{"judged", {}};
-  for (const std::uint32_t workers : {5U, 10U}) {
+  for (const std::uint32_t workers : {2U, 5U, 10U}) {
     const auto add = [&](const char* name, std::vector<SimJob> jobs) {
       group.scenarios.push_back(shared(fmt::format("{}, 2 cores", name), workers, std::move(jobs)));
       return &group.scenarios.back();
