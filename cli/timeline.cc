@@ -87,8 +87,8 @@ void Timeline::leased(Time at, const Event& event) {
 /// A new coordinator leases what no node has told it of in order. What it has passed was committed before: the notice of that
 /// ended with the old one.
 void Timeline::passed_over(const Batch& leased, Time at) {
-  for (auto open = outstanding_.lower_bound({leased.first, 0}); open != outstanding_.end() && open->first < leased; ++open) {
-    if (!open->second.settled) open->second.settled = at;
+  for (auto open = open_.lower_bound({leased.first, 0}); open != open_.end() && *open < leased; open = open_.erase(open)) {
+    outstanding_.at(*open).settled = at;
   }
 }
 
@@ -115,11 +115,13 @@ void Timeline::killed(Time at, const std::set<NodeId>& victims) {
   killed_at_ = at;
   victims_ = victims;
   outstanding_.clear();
+  open_.clear();
   repeated_.clear();
   dead_.clear();
   changes_.clear();
   for (const auto& [batch, nodes] : held_) {
     Outstanding& open = outstanding_[batch];
+    open_.insert(batch);
     for (const NodeId node : nodes) {
       if (victims.count(node) != 0) open.victims.insert(node);
     }
@@ -127,8 +129,7 @@ void Timeline::killed(Time at, const std::set<NodeId>& victims) {
 }
 
 void Timeline::settled(const Batch& batch, Time at) {
-  const auto found = outstanding_.find(batch);
-  if (found != outstanding_.end() && !found->second.settled) found->second.settled = at;
+  if (open_.erase(batch) > 0) outstanding_.at(batch).settled = at;
 }
 
 std::optional<Duration> Timeline::detected(NodeId node) const {
@@ -146,8 +147,8 @@ std::optional<Duration> Timeline::took_over(NodeId coordinator) const {
 
 std::vector<Timeline::Batch> Timeline::not_settled() const {
   std::vector<Batch> open;
-  for (const auto& [batch, state] : outstanding_) {
-    if (!state.victims.empty() && !state.settled) open.push_back(batch);
+  for (const Batch& batch : open_) {
+    if (!outstanding_.at(batch).victims.empty()) open.push_back(batch);
   }
   return open;
 }

@@ -106,6 +106,7 @@ class Timeline {
   std::map<Batch, std::set<NodeId>> held_;  ///< leases that are not committed
   std::map<Batch, Time> started_;           ///< of batches that are not committed: when it was begun last
   std::map<Batch, Outstanding> outstanding_;
+  std::set<Batch> open_;  ///< of `outstanding_`, not settled yet
   std::set<Batch> repeated_;
   std::map<NodeId, Time> dead_;
   std::vector<Change> changes_;

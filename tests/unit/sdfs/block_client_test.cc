@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "bus/clock.h"
+#include "storage/sdfs/block_transfer.h"
 #include "storage/sdfs/placement.h"
 #include "tests/unit/sdfs/fake_cluster.h"
 
 namespace idunno::test {
 namespace {
-
-constexpr Duration kSilence = std::chrono::milliseconds(600);  // a little more than block_transfer.h's kSilenceMin
 
 class BlockClientTest : public FakeClusterFixture {};
 
@@ -134,6 +133,19 @@ TEST_F(BlockClientTest, ReadsAndWritesPassANodeByThatDoesNotAnswer) {
   EXPECT_GT(nodes[NodeId{3}].gets, 0U) << "it was asked";
 }
 
+TEST_F(BlockClientTest, ReplicasAtNodesThatAreNoMembersAreReadLast) {
+  start(5);
+  std::vector<BlockRef> refs;
+  for (int i = 0; i < 12; ++i) refs.push_back(write("block " + std::to_string(i)).value());
+  blocks->set_placement({{NodeId{1}, 1}, {NodeId{3}, 1}, {NodeId{4}, 1}, {NodeId{5}, 1}}, 4);
+  for (const BlockRef& ref : refs) ASSERT_TRUE(read(ref).ok());
+  EXPECT_EQ(nodes[NodeId{2}].gets, 0U);
+  BlockRef only = refs.front();
+  only.replicas = {NodeId{2}};
+  ASSERT_TRUE(nodes[NodeId{2}].store->put({BlockWrite{{only.id, only.length, only.hash}, "block 0"}}, 1).ok());
+  EXPECT_TRUE(read(only).ok()) << "but when nobody else has it";
+}
+
 TEST_F(BlockClientTest, ASilentNodeIsWaitedForWhereThereIsNoOtherUntilItIsNoMember) {
   options.request_timeout = std::chrono::hours(1);
   start(3);
@@ -141,7 +153,7 @@ TEST_F(BlockClientTest, ASilentNodeIsWaitedForWhereThereIsNoOtherUntilItIsNoMemb
   std::optional<Result<BlockRef>> answer;
   blocks->write(new_block("x"), [&](Result<BlockRef> ref) { answer = std::move(ref); });
   ASSERT_TRUE(run_until([&] { return nodes[NodeId{2}].puts > 0; }));
-  (void)loop.run_until([&] { return answer.has_value(); }, monotonic_now() + 2 * kSilence);
+  (void)loop.run_until([&] { return answer.has_value(); }, monotonic_now() + 2 * kSilenceMin);
   ASSERT_FALSE(answer) << "not with fewer copies than there are nodes";
   blocks->set_placement({{NodeId{1}, 1}, {NodeId{3}, 1}}, 4);
   ASSERT_TRUE(run_until([&] { return answer.has_value(); }));
