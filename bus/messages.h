@@ -15,7 +15,7 @@
 
 namespace idunno {
 
-inline constexpr std::uint8_t kProtocolVersion = 3;
+inline constexpr std::uint8_t kProtocolVersion = 4;
 
 /// What a key may do; each role includes the ones below it, but node and admin do not include each other's own messages.
 enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node = 4 };
@@ -705,14 +705,16 @@ struct LeaseGrant {
 };
 
 /// Push, coordinator to worker: how far each job is in the whole cluster (served and in work, by weight, as Lease::pass counts),
-/// so that a worker starts what lags behind everywhere and not only with itself. The least served first; at most kJobsOrderedMax.
+/// so that a worker starts what lags behind everywhere and not only with itself, and gives the executors of such a job more of the
+/// processors they share. The least served first; at most kJobsOrderedMax.
 struct JobPass {
   JobId job;
-  std::uint64_t pass = 0;
+  std::uint64_t pass = 0;       ///< how far it will be at the node's next start
   std::uint64_t per_query = 0;  ///< what one query adds
+  std::int32_t lead_ms = 0;     ///< how far it is before (or, < 0, behind) the mean of its competitors now, at their common pace
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.job, s.pass, s.per_query);
+    return std::tie(s.job, s.pass, s.per_query, s.lead_ms);
   }
   bool operator==(const JobPass&) const = default;
 };

@@ -222,13 +222,14 @@ struct LeaseKey {
   auto operator<=>(const LeaseKey&) const = default;
 };
 
-/// A batch in an executor, for the coordinator's eye on stragglers.
+/// A batch in an executor: how far it is, and for the coordinator's eye on stragglers.
 struct RunningBatch {
   LeaseKey lease;
   std::uint32_t elapsed_ms = 0;
+  std::uint64_t cpu_us = 0;  ///< processor time that the executor has had for it; 0 = not known
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.lease, s.elapsed_ms);
+    return std::tie(s.lease, s.elapsed_ms, s.cpu_us);
   }
   bool operator==(const RunningBatch&) const = default;
 };
@@ -279,6 +280,8 @@ struct HeldLease {
   bool operator==(const HeldLease&) const = default;
 };
 
+inline constexpr std::size_t kDoneStepsMax = 31;  ///< of BatchCommit::done_milli
+
 /// The result of one batch as a worker offers it: the block is on the disks of `block.replicas`.
 struct BatchCommit {
   JobId job;
@@ -297,10 +300,14 @@ struct BatchCommit {
   std::uint64_t ready_us = 0;              ///< from then until an executor began with it
   std::uint64_t load_us = 0;               ///< of duration_us, loading the model; 0 = it was loaded
   std::uint64_t store_us = 0;              ///< of duration_us, writing the result
+  std::uint64_t cpu_us = 0;                ///< of the executor's processor, for this batch; 0 = it hardly computed, or not known
+  /// Thousandths of that which it had had after equal steps of duration_us: of n values the k-th (from 1) is that after
+  /// k / (n + 1) of it. Executors that share a processor do not compute evenly. At most kDoneStepsMax; empty = evenly.
+  std::vector<std::uint16_t> done_milli;
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.job, s.batch, s.attempt, s.node, s.block, s.queries, s.errors, s.started_ms, s.duration_us, s.infer_us,
-                    s.quarantined, s.phase, s.fetch_us, s.ready_us, s.load_us, s.store_us);
+                    s.quarantined, s.phase, s.fetch_us, s.ready_us, s.load_us, s.store_us, s.cpu_us, s.done_milli);
   }
   bool operator==(const BatchCommit&) const = default;
 };
@@ -370,9 +377,10 @@ struct Event {
   JobId job;         ///< 0 = none
   std::int64_t batch = -1;
   std::string text;
+  std::vector<std::uint16_t> done_milli;  ///< of batch_committed: how the work was spread over its time (BatchCommit)
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.at_ms, s.node, s.type, s.job, s.batch, s.text);
+    return std::tie(s.at_ms, s.node, s.type, s.job, s.batch, s.text, s.done_milli);
   }
   bool operator==(const Event&) const = default;
 };

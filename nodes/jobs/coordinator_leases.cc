@@ -271,9 +271,10 @@ void Coordinator::Impl::commits_applied(const std::vector<Applied::Commit>& comm
       scheduler_.committed(commit);
       if (const Job* job = state_.job(commit.job); job != nullptr && job->endless())
         scheduler_.set_window(job->id, job->first_kept, job->window_end());
-      jobs_[commit.job].rates.add(now, commit.queries, commit.duration_us);
+      jobs_[commit.job].rates.add(now, commit.queries, commit.duration_us, commit.done_milli);
       note(BatchEvent::committed, {commit.job, commit.batch, commit.attempt}, commit.node, now);
       event(out, "batch_committed", commit.job, commit.batch, commit_text(commit));
+      out.events.back().done_milli = commit.done_milli;
     } else if (outcome == CommitOutcome::conflict) {
       alarm(out, commit.job, commit.batch,
             batch_name(commit.job, commit.batch) + ": the result of " + to_string(commit.node) +

@@ -13,6 +13,19 @@ constexpr std::uint64_t kIn20Milli = 1200;
 /// A batch that runs across the end of the window by less than this much changes nothing worth waiting for.
 constexpr std::uint64_t kNoLagUs = 50'000;
 
+constexpr std::int64_t kMillion = 1'000'000;
+
+/// Of a batch of that length, so long after its start, in millionths: between the steps that are told, evenly.
+std::int64_t done_millionths(const std::vector<std::uint16_t>& steps, std::int64_t after, std::int64_t length) {
+  const auto count = static_cast<std::int64_t>(std::min(steps.size(), kDoneStepsMax));
+  const std::int64_t place = after * (count + 1);
+  const std::int64_t step = std::clamp<std::int64_t>(place / length, 0, count);
+  const auto at = [&](std::int64_t k) {
+    return k == 0 ? 0 : k > count ? 1000 : std::min<std::int64_t>(steps[static_cast<std::size_t>(k - 1)], 1000);
+  };
+  return at(step) * 1000 + (at(step + 1) - at(step)) * 1000 * (place - step * length) / length;
+}
+
 std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U, kRateWindowMaxS); }
 
 }  // namespace
@@ -37,16 +50,17 @@ RateWindow::Slot* RateWindow::slot_for(std::int64_t second) {
   return &into;
 }
 
-void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us) {
+void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us, const std::vector<std::uint16_t>& done_milli) {
   Slot* into = slot_for(std::max<std::int64_t>(second_of(now), 0));
   if (into == nullptr) return;
   into->queries += queries;
   into->longest_us = std::max(into->longest_us, latency_us);
   into->latency.record(latency_us, queries);
-  spread(now, queries, latency_us);
+  spread(now, queries, latency_us, done_milli);
 }
 
-void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_us) {
+void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_us,
+                        const std::vector<std::uint16_t>& done_milli) {
   const std::int64_t end = now.time_since_epoch().count();
   const std::int64_t length = std::clamp<std::int64_t>(static_cast<std::int64_t>(latency_us), 1, kFairnessLagMaxS * kSecondUs);
   const std::int64_t start = end - length;
@@ -54,7 +68,8 @@ void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_u
   std::int64_t given = 0;  // up to the end of each second, so that nothing is lost to rounding
   for (std::int64_t second = start / kSecondUs; second <= end / kSecondUs; ++second) {
     const std::int64_t until = std::min((second + 1) * kSecondUs, end);
-    const std::int64_t due = whole * (until - start) / length;
+    const auto part = done_millionths(done_milli, until - start, length);
+    const std::int64_t due = std::max(given, whole * part / kMillion);
     if (Slot* into = slot_for(second)) into->processed_milli += static_cast<std::uint64_t>(due - given);
     given = due;
   }

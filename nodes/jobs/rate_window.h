@@ -28,8 +28,9 @@ inline constexpr std::int64_t kFairnessCauseBeforeS = 2;  ///< what happened so 
 
 class RateWindow {
  public:
-  /// `queries` of one batch, committed now, that took `latency_us` each.
-  void add(Time now, std::uint64_t queries, std::uint64_t latency_us);
+  /// `queries` of one batch, committed now, that took `latency_us` each; `done_milli`: how its work was spread over that time
+  /// (BatchCommit), from a node that is not trusted to give sensible numbers.
+  void add(Time now, std::uint64_t queries, std::uint64_t latency_us, const std::vector<std::uint16_t>& done_milli = {});
   /// Queries committed in the seconds [first, last]; those longer than kRateSeconds ago are forgotten.
   [[nodiscard]] std::uint64_t count(std::int64_t first, std::int64_t last) const;
   /// Thousandths of queries processed in the seconds [first, last]: a batch counts for the time in which it was computed, in
@@ -53,7 +54,7 @@ class RateWindow {
     LatencyHistogram latency;
   };
   Slot* slot_for(std::int64_t second);  ///< null when it is too long ago
-  void spread(Time now, std::uint64_t queries, std::uint64_t latency_us);
+  void spread(Time now, std::uint64_t queries, std::uint64_t latency_us, const std::vector<std::uint16_t>& done_milli);
   [[nodiscard]] const Slot* slot(std::int64_t second) const;
   std::vector<Slot> slots_;  ///< none or kRateSeconds, by second modulo that
 };

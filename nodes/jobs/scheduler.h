@@ -22,6 +22,7 @@
 ///
 /// A batch is out at one node, or at two: a straggler is leased a second time (hedged), and the first commit frees both.
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -60,6 +61,7 @@ inline constexpr Duration kChoiceTime = std::chrono::milliseconds(1000);  ///< o
 inline constexpr std::uint32_t kChoiceBatchesMax = 8;                     ///< a slot and job
 /// JobOrder: at once when something changed, but not more often than this ...
 inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
+inline constexpr Duration kPacesInterval = std::chrono::milliseconds(100);  ///< when nothing began or ended, or than this ...
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
 inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
@@ -206,12 +208,22 @@ class Scheduler {
     NodeId node;
     auto operator<=>(const FreeKey&) const = default;
   };
-  struct Run {  ///< a lease that its node has begun
+  /// A lease that its node has begun. How far it is is known from the processor time that its executor has had, where the node
+  /// tells it and earlier batches told how much a batch takes; else from the time that has passed.
+  struct Run {
     Time since{};
-    std::uint32_t expected_us = 0;   ///< 0 = not known
-    std::uint32_t before_milli = 0;  ///< part of it that was computed before this coordinator counted
-    bool ended = false;              ///< computed, not committed yet
+    std::uint32_t expected_us = 0;       ///< 0 = not known
+    std::uint64_t expected_cpu_us = 0;   ///< 0 = not known
+    std::uint64_t cpu_us = 0;            ///< as last told
+    Time told{};                         ///< when that was
+    std::uint32_t pace_milli = 0;        ///< processor time a time, of late; 0 = not known
+    std::uint32_t before_milli = 0;      ///< part of it that was computed before this coordinator counted
+    bool ended = false;                  ///< computed, not committed yet
+    [[nodiscard]] bool by_processor() const { return expected_cpu_us != 0 && pace_milli != 0; }
     [[nodiscard]] std::uint64_t done_milli(Time at) const;
+    [[nodiscard]] double done(Time at) const;   ///< the same as a part of 1
+    [[nodiscard]] double part_per_us() const;   ///< how fast it goes on
+    [[nodiscard]] double left_us(Time at) const { return std::max(0.0, (1 - done(at)) / part_per_us()); }
   };
   class Plan;
   struct Choice {
@@ -246,7 +258,9 @@ class Scheduler {
   void refresh_room(JobEntry& job, const NodeEntry& node);
   [[nodiscard]] std::uint32_t waiting_wanted(const JobEntry& job, const NodeEntry& node) const;
   void note_took(JobEntry& job, const BatchCommit& commit);
+  static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
+  void paces_changed(Time now);
   [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
   void level_new_jobs(Time now);
   [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make_plan(Time now) const;

@@ -49,6 +49,7 @@ struct Scheduler::JobEntry {
     std::uint32_t held = 0;     ///< leases
     std::uint32_t begun = 0;    ///< of those, in NodeEntry::runs
     std::uint32_t took_us = 0;  ///< a batch, of late; 0 = not known
+    std::uint32_t cpu_us = 0;   ///< of its executor's processor, a batch, of late; 0 = not known
     bool room = true;           ///< fewer of its leases wait than should (waiting_wanted)
   };
   SchedulerJob spec;
@@ -65,6 +66,7 @@ struct Scheduler::JobEntry {
   std::uint32_t holders = 0;              ///< nodes that hold leases of it
   std::uint32_t runs = 0;                 ///< leases that nodes have begun
   std::uint32_t took_us = 0;              ///< a batch, on all nodes, of late; 0 = not known
+  std::uint32_t cpu_us = 0;               ///< of executors' processors, a batch, on all nodes, of late; 0 = not known
   bool arriving = true;                   ///< none of its batches was committed since it came: it has no claim to the time before
   bool wants_nodes = false;               ///< enabled, and has work
   std::uint32_t reserved = 0;             ///< nodes that are kept for it
@@ -117,8 +119,7 @@ struct Scheduler::NodeEntry {
     if (runs.size() < slots) return {};
     Duration shortest = Duration::max();
     for (const auto& [lease, run] : runs) {
-      const Duration left = run.since + Duration(run.expected_us) - now;
-      shortest = std::min(shortest, run.ended ? Duration{} : std::max(left, Duration{}));
+      shortest = std::min(shortest, run.ended ? Duration{} : Duration(static_cast<Duration::rep>(run.left_us(now))));
     }
     return shortest;
   }

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
 constexpr double kUnknownUs = 1e6;
+constexpr double kLeadMaxMs = 60'000;
 constexpr Duration kNewsDelay = std::chrono::milliseconds(100);  // from a start to the orders that know of it
 
 }  // namespace
@@ -24,6 +25,7 @@ class Scheduler::Plan {
   Plan(const Scheduler& scheduler, Time now) : scheduler_(scheduler), now_(now) {
     add_jobs();
     for (const auto& [id, node] : scheduler_.nodes_) add_node(*node);
+    add_leads();
   }
 
   [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make() {
@@ -57,6 +59,9 @@ class Scheduler::Plan {
     double took_us = 0;
     double level = 0;  // at `at`
     double slope = 0;
+    double level_now = 0;
+    double pace_now = 0;  // what it goes on by in a microsecond
+    double lead_us = 0;
     double at = 0;
     bool waits = false;  // has not begun since it arrived
     double soon = 0;     // with the starts that are planned just before
@@ -103,7 +108,7 @@ class Scheduler::Plan {
       job.cost = static_cast<double>(scheduler_.order_.cost(id, 1));
       job.batch_cost = static_cast<double>(scheduler_.order_.cost(id, entry->spec.batch));
       job.took_us = entry->took_us == 0 ? kUnknownUs : entry->took_us;
-      job.level = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
+      job.level = job.level_now = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
       job.at = look_;
       job.waits = entry->arriving && entry->runs == 0;
       index_[id] = jobs_.size() - 1;
@@ -114,33 +119,57 @@ class Scheduler::Plan {
     if (!node.open) return;
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
-      const auto since = static_cast<double>((run.since - now_).count());
       const auto found = index_.find(lease.job);
-      const double took = run.expected_us != 0 ? run.expected_us : kUnknownUs;
       if (!run.ended && busy < node.slots) {
         ++busy;
-        turns_.push({std::max(since + took, 0.0), &node});
+        turns_.push({run.left_us(now_), &node});
       }
       if (found == index_.end()) continue;
       PlanJob& job = jobs_[found->second];
       const double cost = job.cost * job.entry->queries_of(lease.batch);
       job.level -= cost * run.before_milli / 1000;
+      job.level_now += cost * (run.done(now_) - run.before_milli / 1000.0);
       if (run.ended) {
         job.level += cost;
       } else {
-        add_run(job, since, cost, took, look_);
+        add_run(job, cost, run);
       }
     }
     for (; busy < node.slots; ++busy) turns_.push({0, &node});
   }
 
-  /// `at`: the time for which the level of the job is known.
-  static void add_run(PlanJob& job, double since, double cost, double took, double at) {
-    const double part = std::clamp((at - since) / took, 0.0, 1.0);
-    job.level += cost * part;
-    if (part >= 1) return;
-    job.slope += cost / took;
-    job.ends.push({since + took, cost / took});
+  void add_run(PlanJob& job, double cost, const Run& run) const {
+    const double pace = run.part_per_us();
+    const double left_us = run.left_us(now_);
+    job.pace_now += cost * pace;
+    job.level += cost * std::min(1.0, run.done(now_) + look_ * pace);
+    if (left_us <= look_) return;
+    job.slope += cost * pace;
+    job.ends.push({left_us, cost * pace});
+  }
+
+  /// How far the jobs of one priority that compete are from their mean. The others are held back by something else: more of a
+  /// processor would not help them, and they would shift the mean.
+  void add_leads() {
+    struct Peers {
+      double level = 0;
+      double pace = 0;
+      double jobs = 0;
+    };
+    std::map<std::int64_t, Peers> peers;
+    const auto counts = [&](const PlanJob& job) { return !job.waits && scheduler_.competes(job.entry->spec.id); };
+    for (const PlanJob& job : jobs_) {
+      if (!counts(job)) continue;
+      Peers& mine = peers[job.priority_down];
+      mine.level += job.level_now;
+      mine.pace += job.pace_now;
+      mine.jobs += 1;
+    }
+    for (PlanJob& job : jobs_) {
+      const auto found = peers.find(job.priority_down);
+      if (!counts(job) || found->second.jobs < 2 || found->second.pace <= 0) continue;
+      job.lead_us = (job.level_now - found->second.level / found->second.jobs) * found->second.jobs / found->second.pace;
+    }
   }
 
   static void advance(PlanJob& job, double until) {
@@ -178,7 +207,8 @@ class Scheduler::Plan {
       const double per_query = std::max(job.cost * part_soon(job), 1.0);
       const auto away = static_cast<std::uint64_t>(std::abs(job.soon));
       const std::uint64_t pass = job.soon >= 0 ? origin_ + away : origin_ - std::min(origin_, away);
-      order.push_back({job.entry->spec.id, pass, static_cast<std::uint64_t>(per_query)});
+      const double lead_ms = std::clamp(job.lead_us / 1000, -kLeadMaxMs, kLeadMaxMs);
+      order.push_back({job.entry->spec.id, pass, static_cast<std::uint64_t>(per_query), static_cast<std::int32_t>(lead_ms)});
     }
     std::sort(order.begin(), order.end(),
               [](const JobPass& a, const JobPass& b) { return std::pair(a.pass, a.job) < std::pair(b.pass, b.job); });

@@ -27,8 +27,30 @@ std::uint32_t average(std::uint32_t mean, std::uint64_t sample, std::uint32_t sm
 std::uint64_t Scheduler::Run::done_milli(Time at) const {
   if (ended) return kWhole;
   const auto elapsed_us = static_cast<std::uint64_t>(std::max<Duration::rep>((at - since).count(), 0));
+  if (by_processor()) {
+    const auto since_told = static_cast<std::uint64_t>(std::max<Duration::rep>((at - told).count(), 0));
+    return std::min((cpu_us + since_told * pace_milli / 1000) * kWhole / expected_cpu_us, kAlmost);
+  }
   const std::uint64_t expected = expected_us != 0 ? expected_us : std::max(kUnknownUs, 2 * elapsed_us);
   return std::min(elapsed_us * kWhole / expected, kAlmost);
+}
+
+double Scheduler::Run::done(Time at) const { return static_cast<double>(done_milli(at)) / static_cast<double>(kWhole); }
+
+double Scheduler::Run::part_per_us() const {
+  if (by_processor()) return static_cast<double>(pace_milli) / 1000 / static_cast<double>(expected_cpu_us);
+  return 1 / static_cast<double>(expected_us != 0 ? expected_us : kUnknownUs);
+}
+
+/// Of the last span that was told, halved into what was known: the kernel hands out a processor in slices.
+void Scheduler::note_pace(Run& run, const RunningBatch& told, Time now) {
+  if (run.expected_cpu_us == 0 || told.cpu_us <= run.cpu_us) return;
+  const std::int64_t elapsed_us = (now - std::max(run.told, run.since)).count();
+  if (elapsed_us <= 0) return;
+  const std::uint64_t pace = std::min<std::uint64_t>((told.cpu_us - run.cpu_us) * 1000 / static_cast<std::uint64_t>(elapsed_us), 1000);
+  run.pace_milli = static_cast<std::uint32_t>(std::max<std::uint64_t>(run.pace_milli == 0 ? pace : (run.pace_milli + pace) / 2, 1));
+  run.cpu_us = told.cpu_us;
+  run.told = now;
 }
 
 void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Time now) {
@@ -42,8 +64,14 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     run.ended = true;
     news(now);
   }
-  for (const auto& [lease, elapsed_ms] : running) {
-    if (node.runs.contains(lease)) continue;
+  for (const RunningBatch& told : running) {
+    const LeaseKey& lease = told.lease;
+    if (const auto known = node.runs.find(lease); known != node.runs.end()) {
+      if (known->second.ended || told.cpu_us == known->second.cpu_us) continue;
+      note_pace(known->second, told, now);
+      paces_changed(now);
+      continue;
+    }
     JobEntry* job = find(lease.job);
     if (job == nullptr) continue;
     const auto out = job->out.find(lease.batch);
@@ -54,9 +82,15 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     // A second lease counts only once it is a result: its batch is counted already.
     if (holder == out->second.holders.end()) continue;
     Run run;
-    run.since = now - std::chrono::milliseconds(elapsed_ms);
-    const std::uint32_t took_here_us = job->shares[node.index].took_us;
-    run.expected_us = took_here_us != 0 ? took_here_us : job->took_us;
+    run.since = now - std::chrono::milliseconds(told.elapsed_ms);
+    const JobEntry::Share& here = job->shares[node.index];
+    run.expected_us = here.took_us != 0 ? here.took_us : job->took_us;
+    run.expected_cpu_us = here.cpu_us != 0 ? here.cpu_us : job->cpu_us;
+    run.told = run.since;
+    // Until its node tells more: as others of the job did.
+    if (run.expected_us != 0)
+      run.pace_milli = static_cast<std::uint32_t>(std::min<std::uint64_t>(run.expected_cpu_us * 1000 / run.expected_us, 1000));
+    note_pace(run, told, now);
     if (holder != out->second.holders.begin()) run.before_milli = kWhole;
     if (holder->adopted) {
       run.before_milli = static_cast<std::uint32_t>(run.done_milli(now));
@@ -85,10 +119,12 @@ void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
 void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
   const std::uint64_t took = commit.duration_us - std::min(commit.duration_us, commit.store_us);
   job.took_us = average(job.took_us, took, kSmoothing);
-  if (const auto node = nodes_.find(commit.node); node != nodes_.end()) {
-    std::uint32_t& here = job.shares[node->second->index].took_us;
-    here = average(here, took, kNodeSmoothing);
-  }
+  const auto node = nodes_.find(commit.node);
+  JobEntry::Share* const here = node == nodes_.end() ? nullptr : &job.shares[node->second->index];
+  if (here != nullptr) here->took_us = average(here->took_us, took, kNodeSmoothing);
+  if (commit.cpu_us == 0 || commit.load_us != 0) return;  // loading a model is no part of the next batch
+  job.cpu_us = average(job.cpu_us, commit.cpu_us, kSmoothing);
+  if (here != nullptr) here->cpu_us = average(here->cpu_us, commit.cpu_us, kNodeSmoothing);
 }
 
 /// So many leases of a job that are not begun are to wait at a node.
@@ -112,6 +148,12 @@ Duration Scheduler::order_interval() const { return kOrderIntervalMin * (1 + nod
 void Scheduler::news(Time now) {
   if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return;
   order_at_ = std::min(order_at_, std::max(now, ordered_at_ + order_interval()));
+}
+
+/// Known batches got more or less of their processors: no hurry, but shares follow from it.
+void Scheduler::paces_changed(Time now) {
+  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return;
+  order_at_ = std::min(order_at_, std::max(now, ordered_at_ + std::max(order_interval(), kPacesInterval)));
 }
 
 /// Batches of milliseconds are fair enough in the order in which they were leased. And in a cluster of so many nodes that each

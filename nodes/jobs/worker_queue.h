@@ -7,6 +7,9 @@
 /// goes first that would be behind the others most, counting what this worker started since; in a job the lowest batch. Without
 /// such news, or when they are older than kJobOrderAgeMax, leases start in the order (priority, pass, job, batch).
 ///
+/// What runs cannot be interrupted, but executors that share processors (more slots than cores, several nodes on a machine) can be
+/// given more or less of them while they compute: `executor_nice` follows how far each job is before or behind the others.
+///
 /// When an executor had to load a model again, memory is short: then a job whose model is loaded goes before one that lags
 /// behind, unless that lags by more than reload_lag.
 ///
@@ -30,6 +33,7 @@
 
 #include "bus/base/time.h"
 #include "bus/messages.h"
+#include "nodes/jobs/batch_work.h"
 
 namespace idunno {
 
@@ -37,6 +41,12 @@ inline constexpr std::size_t kLeasesHeldMax = 65536;
 inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
 inline constexpr Duration kJobOrderAgeMax = std::chrono::seconds(2);
+/// Executors are this nice, between kExecutorNiceMin and -Max when their job lags behind or is ahead, one step for each kNiceStep.
+/// A step is a factor of 1.25 of processor time (sched(7)); the node's own threads stay well above.
+inline constexpr int kExecutorNice = 10;
+inline constexpr int kExecutorNiceMin = 4;
+inline constexpr int kExecutorNiceMax = 19;
+inline constexpr Duration kNiceStep = std::chrono::milliseconds(25);
 /// Far beyond what fetching a model and inputs or storing a result takes with all its own time limits: whoever needs longer has
 /// lost the batch, and it is reported as failed so that another node gets it.
 inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);
@@ -82,14 +92,17 @@ class WorkerQueue {
   void ordered(const JobOrder& order, Time now);
   void input_ready(const LeaseKey& lease, std::uint64_t bytes, Time now, WorkerOutput& out);
   void input_failed(const LeaseKey& lease, const std::string& why, WorkerOutput& out);
-  /// The executor began with it (told for the events and the time).
-  void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall);
+  /// The executor began with it (told for the events and the time). `cpu_us`: its processor time until then, here and below; 0 =
+  /// not known.
+  void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall, std::uint64_t cpu_us = 0);
+  /// The processor time of the slot's executor, now and then while it computes.
+  void executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now);
   /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
   /// store_failed. False: the lease is gone, its job is over or it was a trial; nothing is to be written, no answer is waited
   /// for.
   /// `load_us`: of its time, loading the model.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                              WorkerOutput& out, std::uint64_t load_us = 0);
+                              WorkerOutput& out, std::uint64_t load_us = 0, std::uint64_t cpu_us = 0);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now,
               WorkerOutput& out);
   void stored(const LeaseKey& lease, const BlockRef& block, NodeId self, Time now, WorkerOutput& out);
@@ -102,6 +115,12 @@ class WorkerQueue {
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
   /// What executors compute now and is wanted, the longest first, at most one for each slot.
   [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
+  /// What executors compute is worth a look at their processor time: a batch that takes a while.
+  [[nodiscard]] bool computes_long() const;
+  /// An executor gets clearly less than a processor: how far its batch is must be told more often.
+  [[nodiscard]] bool shares_processors() const;
+  /// How nice the slot's executor is to be.
+  [[nodiscard]] int executor_nice(std::uint32_t slot, Time now) const;
   [[nodiscard]] std::size_t size() const { return held_.size(); }  ///< leases held, whatever their stage
   [[nodiscard]] bool holds(const LeaseKey& lease) const { return held_.contains(lease); }
   [[nodiscard]] std::uint64_t input_bytes() const { return input_bytes_; }      ///< fetched and not handed to an executor
@@ -137,6 +156,7 @@ class WorkerQueue {
     WallMs started_ms = 0;
     std::uint32_t errors = 0;
     std::uint64_t infer_us = 0;
+    BatchWork work;
     BatchCommit commit;  ///< when offered
   };
   struct JobInfo {
@@ -162,6 +182,7 @@ class WorkerQueue {
     std::uint64_t pass = 0;  ///< as told, and what was started here since
     std::uint64_t per_query = 0;
     std::uint64_t told = 0;
+    std::int32_t lead_ms = 0;
   };
   struct RecentStart {
     Time at{};

@@ -12,6 +12,8 @@ constexpr std::size_t kTiesLookedAtMax = 64;
 constexpr std::size_t kModelsRememberedMax = 64;  // of a slot
 constexpr std::size_t kStartsRememberedMax = 64;
 constexpr Duration kOrderDelay = std::chrono::milliseconds(50);  // an order may have been made before it knew of younger starts
+constexpr std::uint32_t kWatchedBatchUs = 100'000;
+constexpr std::uint32_t kOwnProcessorMilli = 900;
 constexpr std::int64_t kRateSmoothing = 8;                       // one part in so many is new
 
 }  // namespace
@@ -24,7 +26,7 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
   order_.clear();
   for (const JobPass& job : order.jobs) {
     if (order_.size() >= kJobsOrderedMax) break;
-    order_[job.job] = Standing{job.pass, job.per_query, job.pass};
+    order_[job.job] = Standing{job.pass, job.per_query, job.pass, job.lead_ms};
   }
   ordered_at_ = now_;
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
@@ -66,6 +68,30 @@ void WorkerQueue::note_start(const Lease& lease) {
   job->second.pass += job->second.per_query * lease.queries;
   if (recent_starts_.size() >= kStartsRememberedMax) recent_starts_.pop_front();
   recent_starts_.push_back({now_, lease.job, lease.queries});
+}
+
+// -- shares of a processor ----------------------------------------------------------------------------------------------
+
+bool WorkerQueue::computes_long() const { return !computing_.empty() && mean_batch_us_ >= kWatchedBatchUs; }
+
+bool WorkerQueue::shares_processors() const {
+  return std::ranges::any_of(computing_, [this](const LeaseKey& key) {
+    const BatchWork& work = held_.at(key).work;
+    return work.computed() && work.pace_milli() < kOwnProcessorMilli;
+  });
+}
+
+int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
+  if (order_.empty() || now - ordered_at_ > kJobOrderAgeMax) return kExecutorNice;
+  for (const LeaseKey& key : computing_) {
+    if (held_.at(key).slot != slot) continue;
+    const auto job = order_.find(key.job);
+    if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
+    if (job == order_.end()) break;
+    const int steps = job->second.lead_ms / static_cast<int>(kNiceStep / std::chrono::milliseconds(1));
+    return std::clamp(kExecutorNice + steps, kExecutorNiceMin, kExecutorNiceMax);
+  }
+  return kExecutorNice;
 }
 
 // -- which models are loaded --------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ void WorkerQueue::start_ready(WorkerOutput& out) {
   }
 }
 
-void WorkerQueue::started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall) {
+void WorkerQueue::started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall, std::uint64_t cpu_us) {
   now_ = std::max(now_, now);
   Held* held = find(lease, Stage::running);
   if (held == nullptr || held->slot != slot) return;
@@ -64,6 +64,15 @@ void WorkerQueue::started(std::uint32_t slot, const LeaseKey& lease, Time now, W
   computing_.insert(lease);
   held->started_at = now;
   held->started_ms = wall;
+  held->work.begin(now, cpu_us);
+}
+
+void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now) {
+  now_ = std::max(now_, now);
+  for (const LeaseKey& key : computing_) {
+    Held& held = held_.at(key);
+    if (held.slot == slot && cpu_us != 0) held.work.sample(now, cpu_us);
+  }
 }
 
 /// Takes the time of a finished batch, and where it was not told when the executor began, takes the end of the batch before it.
@@ -80,7 +89,7 @@ void WorkerQueue::measured(Held& held, Time now) {
 }
 
 bool WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                           WorkerOutput& out, std::uint64_t load_us) {
+                           WorkerOutput& out, std::uint64_t load_us, std::uint64_t cpu_us) {
   now_ = std::max(now_, now);
   Held* held = find(lease, Stage::running);
   if (held == nullptr || held->slot != slot) return false;
@@ -95,6 +104,8 @@ bool WorkerQueue::finished(std::uint32_t slot, const LeaseKey& lease, std::uint3
     held->errors = errors;
     held->infer_us = infer_us;
     held->commit.load_us = load_us;
+    if (cpu_us != 0) held->work.sample(now, cpu_us);
+    if (held->work.computed()) held->commit.cpu_us = held->work.cpu_us();
   } else {
     if (trial && !held->unwanted) fail(held->lease, BatchFailure::trial_passed, {}, out);
     end(held_.find(lease), out);
@@ -120,7 +131,8 @@ std::vector<RunningBatch> WorkerQueue::running_batches(Time now) const {
     const Held& held = held_.at(key);
     if (held.unwanted) continue;
     const std::uint64_t elapsed_ms = duration_us(now - held.started_at) / 1000;
-    batches.push_back({key, static_cast<std::uint32_t>(std::min<std::uint64_t>(elapsed_ms, ~std::uint32_t{0}))});
+    batches.push_back(
+        {key, static_cast<std::uint32_t>(std::min<std::uint64_t>(elapsed_ms, ~std::uint32_t{0})), held.work.cpu_us()});
   }
   std::ranges::stable_sort(batches, std::ranges::greater{}, &RunningBatch::elapsed_ms);
   if (batches.size() > slots_.size()) batches.resize(slots_.size());
@@ -154,6 +166,7 @@ void WorkerQueue::stored(const LeaseKey& lease, const BlockRef& block, NodeId se
   commit.fetch_us = duration_us(held->fetched - held->arrived);
   commit.ready_us = duration_us(held->started_at - held->fetched);
   commit.store_us = duration_us(now - held->since);
+  commit.done_milli = held->work.done_milli(now - held->started_at);
   out.offer.push_back(held->commit);
 }
 

@@ -53,6 +53,10 @@ struct World::Computing {
   Lease lease;
   Time began{};
   double load_s = 0;
+  double work_s = 0;   ///< of a core's time
+  double done_s = 0;   ///< of that
+  double speed = 1;    ///< cores that it gets now
+  int nice = 10;
 };
 
 struct World::Worker {
@@ -89,28 +93,77 @@ double World::noisy(double mean) {
   return mean * factor * (random_.chance(scenario_.straggler) ? kStragglerFactor : 1);
 }
 
-/// All batches in work get the same share of the processors.
+/// Only where cores are shared; else each batch ends by itself.
 void World::advance_processor() {
   const double elapsed = std::chrono::duration<double>(now_ - advanced_at_).count();
   advanced_at_ = now_;
   const auto active = static_cast<double>(computing_.size());
-  const double speed = scenario_.cores == 0 || active <= scenario_.cores ? 1 : scenario_.cores / active;
-  virtual_s_ += elapsed * speed;
+  if (scenario_.cores > 0) {
+    for (auto& [id, batch] : computing_) batch.done_s += elapsed * batch.speed;
+  }
   busy_s_ += elapsed * active;
   for (const auto& worker : workers_) available_s_ += worker->alive ? elapsed * scenario_.slots : 0;
 }
 
 void World::plan_processor() {
+  if (scenario_.cores == 0) return;
   const std::uint64_t plan = ++plan_;
   if (computing_.empty()) return;
-  const auto active = static_cast<double>(computing_.size());
-  const double speed = scenario_.cores == 0 || active <= scenario_.cores ? 1 : scenario_.cores / active;
-  const double left = std::max(0.0, (computing_.begin()->first.first - virtual_s_) / speed);
-  at(now_ + micros(left) + Duration(1), [this, plan] {
+  set_speeds();
+  double left = 1e9;
+  for (const auto& [id, batch] : computing_) left = std::min(left, (batch.work_s - batch.done_s) / batch.speed);
+  at(now_ + micros(std::max(0.0, left)) + Duration(1), [this, plan] {
     if (plan != plan_) return;
     advance_processor();
-    while (!computing_.empty() && computing_.begin()->first.first <= virtual_s_) computed(computing_.begin()->first.second);
+    std::vector<std::uint64_t> ended;
+    for (const auto& [id, batch] : computing_) {
+      if (batch.done_s >= batch.work_s - 1e-7) ended.push_back(id);
+    }
+    for (const std::uint64_t id : ended) computed(id);
     plan_processor();
+  });
+}
+
+/// By weight, as the kernel does: a step of nice is a factor of 1.25, and nobody uses more than one core.
+void World::set_speeds() {
+  double cores = scenario_.cores;
+  std::vector<Computing*> rest;
+  for (auto& [id, batch] : computing_) rest.push_back(&batch);
+  const auto weight = [](const Computing& batch) { return std::pow(1.25, 10 - batch.nice); };
+  for (bool again = true; again && !rest.empty();) {
+    double sum = 0;
+    for (const Computing* batch : rest) sum += weight(*batch);
+    again = false;
+    for (Computing* batch : rest) {
+      batch->speed = std::min(1.0, std::max(cores, 0.0) * weight(*batch) / sum);
+      again = again || batch->speed >= 1;
+    }
+    cores -= static_cast<double>(std::erase_if(rest, [](const Computing* batch) { return batch->speed >= 1; }));
+  }
+}
+
+std::uint64_t World::executor_us(const Computing& batch) const {
+  return 1'000'000 + static_cast<std::uint64_t>(batch.done_s * 1e6);
+}
+
+void World::look_at_executors(std::size_t index) {
+  Worker& worker = *workers_[index];
+  if (!worker.alive) return;
+  advance_processor();
+  bool any = false;
+  for (auto& [id, batch] : computing_) {
+    if (batch.worker != index) continue;
+    any = true;
+    worker.queue->executor_time(batch.slot, executor_us(batch), now_);
+    if (scenario_.shares) batch.nice = worker.queue->executor_nice(batch.slot, now_);
+  }
+  if (any) plan_processor();
+  if (any && worker.queue->shares_processors() && worker.notice_at <= now_) {
+    worker.notice_at = now_ + micros(kStartNoticeS);
+    heartbeat(index, false);
+  }
+  after(scenario_.looks_s, [this, index, life = worker.life] {
+    if (workers_[index]->life == life) look_at_executors(index);
   });
 }
 
@@ -219,7 +272,7 @@ void World::commit(const std::vector<BatchCommit>& commits, std::uint64_t reign)
       scheduler_->committed(commit);
     }
     job.has_result = true;
-    job.rates.add(now_, commit.queries, commit.duration_us);
+    job.rates.add(now_, commit.queries, commit.duration_us, commit.done_milli);
     ++outcome_.batches;
     took_s_ += static_cast<double>(commit.duration_us) / 1e6;
     if (std::all_of(jobs_.begin(), jobs_.end(), [](const Job& one) { return one.has_result; }))
@@ -286,6 +339,10 @@ void World::start_worker(std::size_t index) {
   after(kHeartbeatS * random_.unit(), [this, index, life = worker.life] {
     if (workers_[index]->life == life) heartbeat(index, true);
   });
+  if (scenario_.cores == 0) return;
+  after(scenario_.looks_s * random_.unit(), [this, index, life = worker.life] {
+    if (workers_[index]->life == life) look_at_executors(index);
+  });
 }
 
 void World::kill_worker(std::size_t index) {
@@ -347,30 +404,33 @@ void World::begin_next(std::size_t index, std::uint32_t slot_index) {
   }
   slot.models.insert(slot.models.begin(), model);
   if (scenario_.models_fit != 0 && slot.models.size() > scenario_.models_fit) slot.models.pop_back();
-  worker.queue->started(slot_index, key_of(batch.lease), now_, 0);
+  worker.queue->started(slot_index, key_of(batch.lease), now_, 0, 1'000'000);
+  if (scenario_.shares) batch.nice = worker.queue->executor_nice(slot_index, now_);
   if (worker.notice_at <= now_ && job.spec.batch_s > 0.02) {
     worker.notice_at = now_ + micros(kStartNoticeS);
     heartbeat(index, false);
   }
   advance_processor();
   const double part = static_cast<double>(batch.lease.queries) / job.spec.batch;
-  const double work = noisy(job.spec.batch_s * part) / worker.speed + batch.load_s;
-  computing_.emplace(std::pair(virtual_s_ + work, batch.id), batch);
+  batch.work_s = noisy(job.spec.batch_s * part) / worker.speed + batch.load_s;
+  computing_.emplace(batch.id, batch);
   plan_processor();
+  if (scenario_.cores > 0) return;
+  after(batch.work_s, [this, id = batch.id] {
+    advance_processor();
+    if (computing_.contains(id)) computed(id);
+  });
 }
 
 void World::computed(std::uint64_t id) {
-  const auto found =
-      std::find_if(computing_.begin(), computing_.end(), [id](const auto& entry) { return entry.second.id == id; });
-  const Computing batch = found->second;
-  computing_.erase(found);
+  const Computing batch = computing_.extract(id).mapped();
   Worker& worker = *workers_[batch.worker];
   worker.slots[batch.slot].busy = false;
   WorkerOutput out;
   const LeaseKey key = key_of(batch.lease);
   const auto load_us = static_cast<std::uint64_t>(batch.load_s * 1e6);
   const auto infer_us = static_cast<std::uint64_t>((now_ - batch.began).count());
-  const bool wanted = worker.queue->finished(batch.slot, key, 0, infer_us, now_, out, load_us);
+  const bool wanted = worker.queue->finished(batch.slot, key, 0, infer_us, now_, out, load_us, executor_us(batch));
   obey(batch.worker, out);
   begin_next(batch.worker, batch.slot);
   if (!wanted) return;

@@ -31,6 +31,8 @@ struct Scenario {
   std::uint32_t workers = 10;
   std::uint32_t slots = 1;
   double cores = 0;  ///< that all workers share; 0 = each slot has its own
+  bool shares = true;             ///< workers renice their executors (WorkerQueue::executor_nice)
+  double looks_s = 0.1;           ///< so often a worker looks at its executors' processor time, where cores are shared
   std::vector<SimJob> jobs;
   double seconds = 120;
   SchedulePolicy policy = SchedulePolicy::fair_rate;
@@ -111,6 +113,9 @@ class World {
 
   void advance_processor();
   void plan_processor();
+  void set_speeds();
+  void look_at_executors(std::size_t index);
+  [[nodiscard]] std::uint64_t executor_us(const Computing& batch) const;
   double noisy(double mean);
 
   Scenario scenario_;
@@ -126,9 +131,8 @@ class World {
   std::vector<Job> jobs_;
   std::vector<std::unique_ptr<Worker>> workers_;
 
-  double virtual_s_ = 0;  ///< processor time that each batch in work has had
   Time advanced_at_{};
-  std::map<std::pair<double, std::uint64_t>, Computing> computing_;  ///< by the virtual time of their end
+  std::map<std::uint64_t, Computing> computing_;
   std::uint64_t plan_ = 0;
 
   Outcome outcome_;

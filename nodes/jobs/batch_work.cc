@@ -1,0 +1,53 @@
+#include "nodes/jobs/batch_work.h"
+
+#include <algorithm>
+
+#include "bus/types.h"
+
+namespace idunno {
+
+void BatchWork::begin(Time now, std::uint64_t cpu_us) {
+  *this = BatchWork{};
+  began_ = now;
+  cpu_began_us_ = cpu_us;
+}
+
+void BatchWork::sample(Time now, std::uint64_t cpu_us) {
+  const Duration after = now - began_;
+  const Sample last = samples_.empty() ? Sample{} : samples_.back();
+  if (after <= last.after || cpu_us < cpu_began_us_ || cpu_us - cpu_began_us_ < last.cpu_us) return;
+  cpu_us_ = cpu_us - cpu_began_us_;
+  const auto elapsed_us = static_cast<std::uint64_t>((after - last.after).count());
+  pace_milli_ = static_cast<std::uint32_t>(std::min<std::uint64_t>((cpu_us_ - last.cpu_us) * 1000 / elapsed_us, UINT32_MAX));
+  if (samples_.size() == kWorkSamplesMax) {
+    for (std::size_t i = 0; 2 * i + 1 < samples_.size(); ++i) samples_[i] = samples_[2 * i + 1];
+    samples_.resize(kWorkSamplesMax / 2);
+  }
+  samples_.push_back({after, cpu_us_});
+}
+
+bool BatchWork::computed() const {
+  if (samples_.empty()) return false;
+  return cpu_us_ * 1000 >= kComputesMilli * static_cast<std::uint64_t>(samples_.back().after.count());
+}
+
+std::vector<std::uint16_t> BatchWork::done_milli(Duration duration) const {
+  std::vector<std::uint16_t> done;
+  if (!computed() || cpu_us_ == 0) return done;
+  const auto steps = std::min<std::size_t>(static_cast<std::size_t>(std::max<Duration::rep>(duration / kDoneStep, 0)), kDoneStepsMax);
+  auto next = samples_.begin();
+  Sample before;
+  for (std::size_t step = 1; step <= steps; ++step) {
+    const Duration at = duration * static_cast<Duration::rep>(step) / static_cast<Duration::rep>(steps + 1);
+    for (; next != samples_.end() && next->after <= at; ++next) before = *next;
+    std::uint64_t cpu_us = before.cpu_us;
+    if (next != samples_.end()) {
+      const auto part = static_cast<std::uint64_t>((at - before.after).count());
+      cpu_us += (next->cpu_us - before.cpu_us) * part / static_cast<std::uint64_t>((next->after - before.after).count());
+    }
+    done.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(cpu_us * 1000 / cpu_us_, 1000)));
+  }
+  return done;
+}
+
+}  // namespace idunno
