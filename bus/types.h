@@ -227,9 +227,10 @@ struct RunningBatch {
   LeaseKey lease;
   std::uint32_t elapsed_ms = 0;
   std::uint64_t cpu_us = 0;  ///< processor time that the executor has had for it; 0 = not known
+  bool loading = false;      ///< the executor loads the model first
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.lease, s.elapsed_ms, s.cpu_us);
+    return std::tie(s.lease, s.elapsed_ms, s.cpu_us, s.loading);
   }
   bool operator==(const RunningBatch&) const = default;
 };
@@ -300,7 +301,7 @@ struct BatchCommit {
   std::uint64_t ready_us = 0;              ///< from then until an executor began with it
   std::uint64_t load_us = 0;               ///< of duration_us, loading the model; 0 = it was loaded
   std::uint64_t store_us = 0;              ///< of duration_us, writing the result
-  std::uint64_t cpu_us = 0;                ///< of the executor's processor, for this batch; 0 = it hardly computed, or not known
+  std::uint64_t cpu_us = 0;                ///< of the executor's processor, without loading; 0 = it hardly computed, or not known
   /// Thousandths of that which it had had after equal steps of duration_us: of n values the k-th (from 1) is that after
   /// k / (n + 1) of it. Executors that share a processor do not compute evenly. At most kDoneStepsMax; empty = evenly.
   std::vector<std::uint16_t> done_milli;

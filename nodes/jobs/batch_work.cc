@@ -12,6 +12,13 @@ void BatchWork::begin(Time now, std::uint64_t cpu_us) {
   cpu_began_us_ = cpu_us;
 }
 
+void BatchWork::loaded(Time now, std::uint64_t cpu_us) {
+  samples_ = {{std::max(now - began_, Duration::zero()), 0}};
+  cpu_began_us_ = cpu_us;
+  cpu_us_ = 0;
+  pace_milli_ = 0;
+}
+
 void BatchWork::sample(Time now, std::uint64_t cpu_us) {
   const Duration after = now - began_;
   const Sample last = samples_.empty() ? Sample{} : samples_.back();
@@ -27,13 +34,15 @@ void BatchWork::sample(Time now, std::uint64_t cpu_us) {
 }
 
 bool BatchWork::computed() const {
-  if (samples_.empty()) return false;
-  return cpu_us_ * 1000 >= kComputesMilli * static_cast<std::uint64_t>(samples_.back().after.count());
+  if (samples_.empty() || cpu_us_ == 0) return false;
+  // From the first sample with nothing in it: the end of the loading.
+  const Duration since = samples_.front().cpu_us == 0 ? samples_.front().after : Duration::zero();
+  return cpu_us_ * 1000 >= kComputesMilli * static_cast<std::uint64_t>((samples_.back().after - since).count());
 }
 
 std::vector<std::uint16_t> BatchWork::done_milli(Duration duration) const {
   std::vector<std::uint16_t> done;
-  if (!computed() || cpu_us_ == 0) return done;
+  if (!computed()) return done;
   const auto steps = std::min<std::size_t>(static_cast<std::size_t>(std::max<Duration::rep>(duration / kDoneStep, 0)), kDoneStepsMax);
   auto next = samples_.begin();
   Sample before;

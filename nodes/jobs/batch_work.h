@@ -20,6 +20,8 @@ class BatchWork {
  public:
   /// The executor begins; `cpu_us` is its processor time so far, here and below. 0 all along = not known.
   void begin(Time now, std::uint64_t cpu_us);
+  /// The executor has loaded the model and computes from now on: what came before is no work on the batch.
+  void loaded(Time now, std::uint64_t cpu_us);
   /// Values that go back, in time or in processor time, are ignored.
   void sample(Time now, std::uint64_t cpu_us);
   [[nodiscard]] std::uint64_t cpu_us() const { return cpu_us_; }

@@ -26,7 +26,7 @@ void Coordinator::Impl::watch_stragglers(NodeEntry& node, const Heartbeat& beat,
   Grants grants;
   Descriptions descriptions;
   std::map<JobId, std::uint64_t> limits;
-  for (const auto& [lease, elapsed_ms, cpu_us] : beat.running_batches) {
+  for (const auto& [lease, elapsed_ms, cpu_us, loading] : beat.running_batches) {
     const Job* job = state_.job(lease.job);
     if (job == nullptr || !job->active()) continue;
     auto limit = limits.find(lease.job);

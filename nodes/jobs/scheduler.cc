@@ -194,7 +194,7 @@ bool Scheduler::committed(const BatchCommit& commit) {
   ++job->batches_done;
   job->trouble.erase(commit.batch);
   const std::uint32_t queries = job->queries_of(commit.batch);
-  job->arriving = false;
+  job->settles = std::exchange(job->arriving, false) || job->settles;
   job->split_served += queries;
   note_took(*job, commit);
   news_ = true;

@@ -218,6 +218,7 @@ class Scheduler {
     Time told{};                         ///< when that was
     std::uint32_t pace_milli = 0;        ///< processor time a time, of late; 0 = not known
     std::uint32_t before_milli = 0;      ///< part of it that was computed before this coordinator counted
+    bool loading = false;                ///< the model, before it computes
     bool ended = false;                  ///< computed, not committed yet
     [[nodiscard]] bool by_processor() const { return expected_cpu_us != 0 && pace_milli != 0; }
     [[nodiscard]] std::uint64_t done_milli(Time at) const;
@@ -258,6 +259,7 @@ class Scheduler {
   void refresh_room(JobEntry& job, const NodeEntry& node);
   [[nodiscard]] std::uint32_t waiting_wanted(const JobEntry& job, const NodeEntry& node) const;
   void note_took(JobEntry& job, const BatchCommit& commit);
+  void expect_more(const JobEntry& job);
   static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
   void paces_changed(Time now);

@@ -68,6 +68,7 @@ struct Scheduler::JobEntry {
   std::uint32_t took_us = 0;              ///< a batch, on all nodes, of late; 0 = not known
   std::uint32_t cpu_us = 0;               ///< of executors' processors, a batch, on all nodes, of late; 0 = not known
   bool arriving = true;                   ///< none of its batches was committed since it came: it has no claim to the time before
+  bool settles = false;                   ///< it has just had its first result: what its other batches take is known only now
   bool wants_nodes = false;               ///< enabled, and has work
   std::uint32_t reserved = 0;             ///< nodes that are kept for it
   std::uint64_t split_served = 0;         ///< static_split: queries committed in this period

@@ -3,6 +3,7 @@
 // (worker_queue_order.cc), and the plan is made anew with every piece of news.
 
 #include <cmath>
+#include <cstdlib>
 #include <deque>
 #include <queue>
 
@@ -168,7 +169,9 @@ class Scheduler::Plan {
     for (PlanJob& job : jobs_) {
       const auto found = peers.find(job.priority_down);
       if (!counts(job) || found->second.jobs < 2 || found->second.pace <= 0) continue;
-      job.lead_us = (job.level_now - found->second.level / found->second.jobs) * found->second.jobs / found->second.pace;
+      static const double ahead = getenv("AHEAD") ? atof(getenv("AHEAD"))*1e3 : 0;
+      const double mean_pace = found->second.pace / found->second.jobs;
+      job.lead_us = (job.level_now - found->second.level / found->second.jobs) / mean_pace + ahead * (job.pace_now / mean_pace - 1);
     }
   }
 
@@ -218,7 +221,7 @@ class Scheduler::Plan {
 
   const Scheduler& scheduler_;
   Time now_;
-  double look_ = static_cast<double>(kLookAhead.count());
+  double look_ = getenv("LOOK") ? atof(getenv("LOOK"))*1e6 : static_cast<double>(kLookAhead.count());
   std::uint64_t origin_ = 0;
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;

@@ -26,6 +26,7 @@ std::uint32_t average(std::uint32_t mean, std::uint64_t sample, std::uint32_t sm
 
 std::uint64_t Scheduler::Run::done_milli(Time at) const {
   if (ended) return kWhole;
+  if (loading) return 0;
   const auto elapsed_us = static_cast<std::uint64_t>(std::max<Duration::rep>((at - since).count(), 0));
   if (by_processor()) {
     const auto since_told = static_cast<std::uint64_t>(std::max<Duration::rep>((at - told).count(), 0));
@@ -44,7 +45,7 @@ double Scheduler::Run::part_per_us() const {
 
 /// Of the last span that was told, halved into what was known: the kernel hands out a processor in slices.
 void Scheduler::note_pace(Run& run, const RunningBatch& told, Time now) {
-  if (run.expected_cpu_us == 0 || told.cpu_us <= run.cpu_us) return;
+  if (told.cpu_us <= run.cpu_us) return;
   const std::int64_t elapsed_us = (now - std::max(run.told, run.since)).count();
   if (elapsed_us <= 0) return;
   const std::uint64_t pace = std::min<std::uint64_t>((told.cpu_us - run.cpu_us) * 1000 / static_cast<std::uint64_t>(elapsed_us), 1000);
@@ -67,7 +68,12 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
   for (const RunningBatch& told : running) {
     const LeaseKey& lease = told.lease;
     if (const auto known = node.runs.find(lease); known != node.runs.end()) {
-      if (known->second.ended || told.cpu_us == known->second.cpu_us) continue;
+      if (known->second.ended) continue;
+      if (std::exchange(known->second.loading, told.loading) && !told.loading) {
+        known->second.since = known->second.told = now;  // what it is to take begins here
+        news(now);
+      }
+      if (told.cpu_us == known->second.cpu_us) continue;
       note_pace(known->second, told, now);
       paces_changed(now);
       continue;
@@ -87,6 +93,7 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     run.expected_us = here.took_us != 0 ? here.took_us : job->took_us;
     run.expected_cpu_us = here.cpu_us != 0 ? here.cpu_us : job->cpu_us;
     run.told = run.since;
+    run.loading = told.loading;
     // Until its node tells more: as others of the job did.
     if (run.expected_us != 0)
       run.pace_milli = static_cast<std::uint32_t>(std::min<std::uint64_t>(run.expected_cpu_us * 1000 / run.expected_us, 1000));
@@ -117,14 +124,31 @@ void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
 }
 
 void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
-  const std::uint64_t took = commit.duration_us - std::min(commit.duration_us, commit.store_us);
+  const std::uint64_t computed = commit.duration_us - std::min(commit.duration_us, commit.store_us);
+  // Loading a model is no part of the next batch.
+  const std::uint64_t took = computed - std::min(computed, commit.load_us);
+  const std::uint64_t cpu = commit.cpu_us;
+  const bool news = job.took_us == 0 || (job.cpu_us == 0 && cpu != 0);
   job.took_us = average(job.took_us, took, kSmoothing);
+  if (cpu != 0) job.cpu_us = average(job.cpu_us, cpu, kSmoothing);
+  if (news) expect_more(job);
   const auto node = nodes_.find(commit.node);
-  JobEntry::Share* const here = node == nodes_.end() ? nullptr : &job.shares[node->second->index];
-  if (here != nullptr) here->took_us = average(here->took_us, took, kNodeSmoothing);
-  if (commit.cpu_us == 0 || commit.load_us != 0) return;  // loading a model is no part of the next batch
-  job.cpu_us = average(job.cpu_us, commit.cpu_us, kSmoothing);
-  if (here != nullptr) here->cpu_us = average(here->cpu_us, commit.cpu_us, kNodeSmoothing);
+  if (node == nodes_.end()) return;
+  JobEntry::Share& here = job.shares[node->second->index];
+  here.took_us = average(here.took_us, took, kNodeSmoothing);
+  if (cpu != 0) here.cpu_us = average(here.cpu_us, cpu, kNodeSmoothing);
+}
+
+/// Its batches that began when nobody knew what they take.
+void Scheduler::expect_more(const JobEntry& job) {
+  for (auto& [id, node] : nodes_) {
+    if (job.shares[node->index].begun == 0) continue;
+    for (auto& [lease, run] : node->runs) {
+      if (lease.job != job.spec.id) continue;
+      if (run.expected_us == 0) run.expected_us = job.took_us;
+      if (run.expected_cpu_us == 0) run.expected_cpu_us = job.cpu_us;
+    }
+  }
 }
 
 /// So many leases of a job that are not begun are to wait at a node.
@@ -187,20 +211,22 @@ std::map<JobId, std::uint64_t> Scheduler::levels(Time now) const {
 /// A job that arrives has no claim to the time before its first result, and no debt from it: from its first start until then it
 /// is as far as the others are.
 void Scheduler::level_new_jobs(Time now) {
-  const bool any = std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job.second->arriving; });
+  const auto is_new = [](const JobEntry& job) { return job.arriving || job.settles; };
+  const bool any = std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& job) { return is_new(*job.second); });
   if (!any) return;
   const std::map<JobId, std::uint64_t> known = levels(now);
   for (const auto& [id, level] : known) {
-    const JobEntry& job = *jobs_.at(id);
-    if (!job.arriving || job.runs == 0) continue;
+    JobEntry& job = *jobs_.at(id);
+    if (!is_new(job) || (job.arriving && job.runs == 0)) continue;
     std::optional<std::uint64_t> lowest;
     for (const auto& [other_id, other] : known) {
       const JobEntry& competitor = *jobs_.at(other_id);
-      if (competitor.arriving || competitor.spec.priority != job.spec.priority || competitor.spec.urgent != job.spec.urgent)
+      if (is_new(competitor) || competitor.spec.priority != job.spec.priority || competitor.spec.urgent != job.spec.urgent)
         continue;
       lowest = std::min(lowest.value_or(other), other);
     }
     if (lowest) order_.shift(id, static_cast<std::int64_t>(*lowest - level));
+    job.settles = false;
   }
 }
 

@@ -95,6 +95,8 @@ class WorkerQueue {
   /// The executor began with it (told for the events and the time). `cpu_us`: its processor time until then, here and below; 0 =
   /// not known.
   void started(std::uint32_t slot, const LeaseKey& lease, Time now, WallMs wall, std::uint64_t cpu_us = 0);
+  /// It had to load the model, and begins to compute only now.
+  void loaded(std::uint32_t slot, const LeaseKey& lease, Time now, std::uint64_t cpu_us);
   /// The processor time of the slot's executor, now and then while it computes.
   void executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now);
   /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
@@ -157,6 +159,7 @@ class WorkerQueue {
     std::uint32_t errors = 0;
     std::uint64_t infer_us = 0;
     BatchWork work;
+    bool loading = false;
     BatchCommit commit;  ///< when offered
   };
   struct JobInfo {

@@ -1,6 +1,7 @@
 // Which of the ready batches starts next: what lags behind in the whole cluster, as the coordinator last told it.
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "nodes/jobs/worker_queue.h"
 
@@ -88,8 +89,11 @@ int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
     const auto job = order_.find(key.job);
     if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
     if (job == order_.end()) break;
-    const int steps = job->second.lead_ms / static_cast<int>(kNiceStep / std::chrono::milliseconds(1));
-    return std::clamp(kExecutorNice + steps, kExecutorNiceMin, kExecutorNiceMax);
+    static const int step = getenv("STEP") ? atoi(getenv("STEP")) : 25;
+    static const int lo = getenv("LO") ? atoi(getenv("LO")) : 4;
+    static const int mid = getenv("MID") ? atoi(getenv("MID")) : 10;
+    const int steps = job->second.lead_ms / step;
+    return std::clamp(mid + steps, lo, kExecutorNiceMax);
   }
   return kExecutorNice;
 }

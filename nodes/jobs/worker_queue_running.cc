@@ -65,6 +65,15 @@ void WorkerQueue::started(std::uint32_t slot, const LeaseKey& lease, Time now, W
   held->started_at = now;
   held->started_ms = wall;
   held->work.begin(now, cpu_us);
+  held->loading = held->models_since >= models_fit_;
+}
+
+void WorkerQueue::loaded(std::uint32_t slot, const LeaseKey& lease, Time now, std::uint64_t cpu_us) {
+  now_ = std::max(now_, now);
+  Held* held = find(lease, Stage::running);
+  if (held == nullptr || held->slot != slot) return;
+  held->loading = false;
+  held->work.loaded(now, cpu_us);
 }
 
 void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now) {
@@ -131,8 +140,8 @@ std::vector<RunningBatch> WorkerQueue::running_batches(Time now) const {
     const Held& held = held_.at(key);
     if (held.unwanted) continue;
     const std::uint64_t elapsed_ms = duration_us(now - held.started_at) / 1000;
-    batches.push_back(
-        {key, static_cast<std::uint32_t>(std::min<std::uint64_t>(elapsed_ms, ~std::uint32_t{0})), held.work.cpu_us()});
+    batches.push_back({key, static_cast<std::uint32_t>(std::min<std::uint64_t>(elapsed_ms, ~std::uint32_t{0})),
+                       held.loading ? 0 : held.work.cpu_us(), held.loading});
   }
   std::ranges::stable_sort(batches, std::ranges::greater{}, &RunningBatch::elapsed_ms);
   if (batches.size() > slots_.size()) batches.resize(slots_.size());

@@ -57,6 +57,7 @@ struct World::Computing {
   double done_s = 0;   ///< of that
   double speed = 1;    ///< cores that it gets now
   int nice = 10;
+  bool loaded = true;
 };
 
 struct World::Worker {
@@ -111,13 +112,20 @@ void World::plan_processor() {
   if (computing_.empty()) return;
   set_speeds();
   double left = 1e9;
-  for (const auto& [id, batch] : computing_) left = std::min(left, (batch.work_s - batch.done_s) / batch.speed);
+  for (const auto& [id, batch] : computing_) {
+    const double goal = batch.loaded ? batch.work_s : batch.load_s;
+    left = std::min(left, (goal - batch.done_s) / batch.speed);
+  }
   at(now_ + micros(std::max(0.0, left)) + Duration(1), [this, plan] {
     if (plan != plan_) return;
     advance_processor();
     std::vector<std::uint64_t> ended;
-    for (const auto& [id, batch] : computing_) {
+    for (auto& [id, batch] : computing_) {
       if (batch.done_s >= batch.work_s - 1e-7) ended.push_back(id);
+      if (batch.loaded || batch.done_s < batch.load_s - 1e-7) continue;
+      batch.loaded = true;
+      workers_[batch.worker]->queue->loaded(batch.slot, key_of(batch.lease), now_, executor_us(batch));
+      heartbeat(batch.worker, false);
     }
     for (const std::uint64_t id : ended) computed(id);
     plan_processor();
@@ -243,7 +251,14 @@ void World::coordinate() {
   for (auto& [id, jobs] : orders) {
     const std::size_t index = id.value - 1;
     after(travel(), [this, index, order = JobOrder{std::move(jobs)}] {
-      if (workers_[index]->alive) workers_[index]->queue->ordered(order, now_);
+      if (!workers_[index]->alive) return;
+      workers_[index]->queue->ordered(order, now_);
+      if (scenario_.cores == 0 || !scenario_.shares) return;
+      advance_processor();
+      for (auto& [number, batch] : computing_) {
+        if (batch.worker == index) batch.nice = workers_[index]->queue->executor_nice(batch.slot, now_);
+      }
+      plan_processor();
     });
   }
   watch();
@@ -289,6 +304,15 @@ void World::commit(const std::vector<BatchCommit>& commits, std::uint64_t reign)
 }
 
 void World::judge() {
+  if (getenv("DBG")) {
+    std::string line;
+    for (Job& job : jobs_) {
+      int n = 0; double sp = 0; std::string nices;
+      for (auto& [id, b] : computing_) if (b.lease.job == job.id) { ++n; sp += b.speed; nices += std::to_string(b.nice) + "(" + std::to_string((int)(100*b.done_s/b.work_s)) + ")"; }
+      char buf[200]; snprintf(buf, sizeof buf, " | %d %.2f %s", n, sp, nices.c_str()); line += buf;
+    }
+    fprintf(stderr, "%.0f%s\n", seconds(now_), line.c_str());
+  }
   if (scheduler_) {
     std::vector<FairnessMonitor::Candidate> candidates;
     std::int32_t highest = INT32_MIN;
@@ -305,6 +329,7 @@ void World::judge() {
     if (report.windows > before && report.jobs == jobs_.size())
       outcome_.windows.push_back({seconds(now_), static_cast<double>(report.max_min_milli) / 1000});
   }
+  if (getenv("DBG") && monitor_) fprintf(stderr, "   ratio %.3f\n", (double)monitor_->report().max_min_milli/1000);
   after(1.0, [this] { judge(); });
 }
 
@@ -396,6 +421,7 @@ void World::begin_next(std::size_t index, std::uint32_t slot_index) {
   const auto loaded = std::find(slot.models.begin(), slot.models.end(), model);
   if (loaded == slot.models.end()) {
     batch.load_s = scenario_.load_s;
+    batch.loaded = scenario_.cores == 0;
     const bool again = std::find(slot.known.begin(), slot.known.end(), model) != slot.known.end();
     outcome_.reloads += again ? 1 : 0;
     if (!again) slot.known.push_back(model);
