@@ -682,10 +682,11 @@ struct Heartbeat {
   std::uint64_t executor_rss_bytes = 0;
   std::vector<std::string> models;  ///< loaded: "name:version", at most kModelsLoadedShownMax
   std::uint64_t model_loads = 0;    ///< since the node started
+  std::uint64_t starts = 0;         ///< batches handed to its executors since it started
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.node, s.incarnation, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes,
-                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads);
+                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads, s.starts);
   }
   bool operator==(const Heartbeat&) const = default;
 };
@@ -721,9 +722,13 @@ struct JobPass {
 struct JobOrder {
   static constexpr auto kType = MessageType::job_order;
   std::vector<JobPass> jobs;
+  /// What this node is to start next, in order: the plan for all nodes counts on it, so that nodes whose slots become free in the
+  /// same moment do not choose the same job. Jobs without a ready batch there are passed over. At most kStartsPlannedMax.
+  std::vector<JobId> next;
+  std::uint64_t after_starts = 0;  ///< Heartbeat::starts that the plan knew of: what began since is off the front of `next`
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.jobs);
+    return std::tie(s.jobs, s.next, s.after_starts);
   }
   bool operator==(const JobOrder&) const = default;
 };

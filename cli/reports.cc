@@ -220,6 +220,7 @@ Json event_json(const Event& event) {
   out["job"] = event.job ? Json(to_string(event.job)) : Json(nullptr);
   out["batch"] = event.batch < 0 ? Json(nullptr) : Json(event.batch);
   out["text"] = event.text;
+  if (!event.done_milli.empty()) out["done_milli"] = event.done_milli;
   return out;
 }
 

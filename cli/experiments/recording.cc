@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bus/done_steps.h"
+
 namespace idunno::cli {
 
 // ---- what the stream tells --------------------------------------------------------------------------------------------
@@ -91,7 +93,7 @@ void Recorder::batch_event(const Event& event, std::size_t index) {
     const auto started = work.mapped().started.find(node);
     // A start that was told in the same millisecond may arrive after its commit; without it the batch says nothing.
     if (started == work.mapped().started.end() || started->second > event.at_ms) return;
-    batches_.push_back({index, key.second, node, work.mapped().leased, started->second, event.at_ms});
+    batches_.push_back({index, key.second, node, work.mapped().leased, started->second, event.at_ms, event.done_milli});
   }
 }
 
@@ -148,7 +150,7 @@ Recording Recorder::finish(WallMs wall) {
   }
   for (const Raw& raw : batches_) {
     recording.batches.push_back({raw.job, raw.batch, jobs_[raw.job].track.batch, raw.node, seconds_at(raw.leased),
-                                 seconds_at(raw.started), seconds_at(raw.committed)});
+                                 seconds_at(raw.started), seconds_at(raw.committed), raw.done_milli});
   }
   std::stable_sort(recording.batches.begin(), recording.batches.end(),
                    [](const BatchRecord& one, const BatchRecord& other) { return one.committed_s < other.committed_s; });
@@ -171,13 +173,22 @@ double Recording::committed_rate(std::optional<std::size_t> job, double from_s, 
   return to_s > from_s ? sum / (to_s - from_s) : 0;
 }
 
+namespace {
+
+/// Of the batch, until then.
+double done_part(const BatchRecord& batch, double at_s) {
+  const auto length_us = static_cast<std::int64_t>(std::max(batch.took_s(), 1e-6) * 1e6);
+  const auto after_us = static_cast<std::int64_t>(std::clamp(at_s - batch.started_s, 0.0, 1e6) * 1e6);
+  return static_cast<double>(done_millionths(batch.done_milli, std::min(after_us, length_us), length_us)) / 1e6;
+}
+
+}  // namespace
+
 double Recording::processed_rate(std::size_t job, double from_s, double to_s) const {
   double sum = 0;
   for (const BatchRecord& one : batches) {
     if (one.job != job) continue;
-    const double took = std::max(one.took_s(), 1e-6);
-    const double inside = std::min(std::max(one.committed_s, one.started_s + took), to_s) - std::max(one.started_s, from_s);
-    if (inside > 0) sum += one.queries * std::min(1.0, inside / took);
+    sum += one.queries * (done_part(one, to_s) - done_part(one, from_s));
   }
   return to_s > from_s ? sum / (to_s - from_s) : 0;
 }

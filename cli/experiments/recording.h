@@ -27,6 +27,7 @@ struct BatchRecord {
   double leased_s = 0;
   double started_s = 0;
   double committed_s = 0;
+  std::vector<std::uint16_t> done_milli = {};  ///< how the work was spread over its time (BatchCommit)
   [[nodiscard]] double took_s() const { return committed_s - started_s; }  ///< processing time, as `stats` counts it
 };
 
@@ -136,6 +137,7 @@ class Recorder {
     WallMs leased = 0;
     WallMs started = 0;
     WallMs committed = 0;
+    std::vector<std::uint16_t> done_milli;
   };
   struct InWork {
     WallMs leased = 0;

@@ -1,6 +1,6 @@
 #include "cli/experiments/runner.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -226,10 +226,10 @@ Status write_raw(const std::filesystem::path& folder, std::size_t case_number, u
   std::filesystem::create_directories(folder, error);
   if (error) return Error{Errc::internal, fmt::format("making {}: {}", folder.string(), error.message())};
   const std::string stem = fmt::format("case{:02}-round{:02}", case_number + 1, round);
-  std::string csv = "job,batch,queries,node,leased_s,started_s,committed_s\n";
+  std::string csv = "job,batch,queries,node,leased_s,started_s,committed_s,done_milli\n";
   for (const BatchRecord& one : recording.batches) {
-    csv += fmt::format("{},{},{},{},{:.3f},{:.3f},{:.3f}\n", csv_field(recording.jobs[one.job].name), one.batch, one.queries,
-                       to_string(one.node), one.leased_s, one.started_s, one.committed_s);
+    csv += fmt::format("{},{},{},{},{:.3f},{:.3f},{:.3f},{}\n", csv_field(recording.jobs[one.job].name), one.batch, one.queries,
+                       to_string(one.node), one.leased_s, one.started_s, one.committed_s, fmt::join(one.done_milli, " "));
   }
   if (auto written = write_whole_file(folder / (stem + ".batches.csv"), csv); !written) return written;
   std::string lines;

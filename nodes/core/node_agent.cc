@@ -12,6 +12,7 @@ constexpr Duration kPipeline = std::chrono::milliseconds(5);
 constexpr Duration kQueueCheckInterval = std::chrono::seconds(10);
 constexpr Duration kNoticedBatchMin = std::chrono::milliseconds(20);
 constexpr Duration kNoticeInterval = std::chrono::milliseconds(100);  ///< early heartbeats do not come more often
+constexpr Duration kWatchInterval = std::chrono::milliseconds(100);   ///< between looks at the executors' processor time
 
 }  // namespace
 
@@ -26,6 +27,7 @@ NodeAgent::Impl::Impl(AgentConfig config_given, std::vector<OutboxRecord> outbox
       client_(random_.next() | 1U),
       wall_(wall) {
   ASSERT(!order_.empty());
+  nice_.assign(config_.slots, kExecutorNice);
   for (OutboxRecord& record : outbox) {
     const BatchCommit& commit = record.commit;
     const LeaseKey key{commit.job, commit.batch, commit.attempt};
@@ -55,7 +57,20 @@ void NodeAgent::Impl::notice_start() {
   heartbeat_at_ = std::min(heartbeat_at_, std::max(now_, beat_at_ + kNoticeInterval));
 }
 
+/// Executors that share processors get more or less of them as their jobs lag behind or are ahead; and how far their batches are
+/// is not known from the time that passes, so it is told more often.
+void NodeAgent::Impl::watch_executors() {
+  for (std::uint32_t slot = 0; slot < config_.slots; ++slot) {
+    const int nice = queue_.executor_nice(slot, now_);
+    if (std::exchange(nice_[slot], nice) != nice) out_.nice.emplace_back(slot, nice);
+  }
+  if (!queue_.computes_long() || now_ < watch_at_) return;
+  watch_at_ = now_ + kWatchInterval;
+  out_.wants_executor_times = true;
+}
+
 void NodeAgent::Impl::flush() {
+  watch_executors();
   if (!in_session_) {
     if (hello_call_ == 0 && now_ >= hello_at_) say_hello();
     return;
@@ -81,6 +96,7 @@ void NodeAgent::Impl::flush() {
 
 Time NodeAgent::Impl::wake_at() const {
   Time wake = queue_check_at_;
+  if (queue_.computes_long()) wake = std::min(wake, watch_at_);
   if (!in_session_) return hello_call_ == 0 ? std::min(wake, hello_at_) : wake;
   wake = std::min(wake, heartbeat_at_);
   if (inventory_ == InventoryStep::idle) wake = std::min(wake, inventory_at_);
@@ -210,21 +226,34 @@ void NodeAgent::input_failed(const LeaseKey& lease, const std::string& why, Time
   impl_->take(std::move(work));
 }
 
-void NodeAgent::started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall) {
+void NodeAgent::started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall, std::uint64_t cpu_us) {
   impl_->note_time(at);
-  impl_->queue_.started(slot, lease, at, wall);
+  impl_->queue_.started(slot, lease, at, wall, cpu_us);
   impl_->notice_start();
   impl_->note(BatchEvent::started, lease, at);
   impl_->tell("batch_started", lease.job, lease.batch, "slot " + std::to_string(slot));
 }
 
+void NodeAgent::loaded(std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {
+  impl_->note_time(at);
+  impl_->queue_.loaded(slot, lease, at, cpu_us);
+  impl_->notice_start();
+}
+
+void NodeAgent::executor_times(const std::vector<std::uint64_t>& cpu_us, Time now) {
+  impl_->note_time(now);
+  for (std::size_t slot = 0; slot < cpu_us.size(); ++slot)
+    impl_->queue_.executor_time(static_cast<std::uint32_t>(slot), cpu_us[slot], now);
+  if (impl_->queue_.shares_processors()) impl_->notice_start();
+}
+
 bool NodeAgent::finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                         std::uint64_t load_us) {
+                         std::uint64_t load_us, std::uint64_t cpu_us) {
   impl_->note_time(now);
   impl_->note(BatchEvent::inferred, lease, now,
               load_us == 0 ? std::string() : "its model was loaded first: " + std::to_string(load_us / 1000) + " ms", infer_us);
   WorkerOutput work;
-  const bool wanted = impl_->queue_.finished(slot, lease, errors, infer_us, now, work, load_us);
+  const bool wanted = impl_->queue_.finished(slot, lease, errors, infer_us, now, work, load_us, cpu_us);
   impl_->take(std::move(work));
   return wanted;
 }

@@ -91,6 +91,8 @@ struct AgentOutput {
   std::optional<BlockId> list_blocks;  ///< list the store after this id; answered by `blocks_listed`
   std::vector<BlockId> delete_blocks;  ///< orphans
   bool wants_usage = false;            ///< a heartbeat is due: answered by `usage`
+  bool wants_executor_times = false;   ///< answered by `executor_times`
+  std::vector<std::pair<std::uint32_t, int>> nice;  ///< how nice the executors of these slots are to be from now on
   std::vector<Event> events;           ///< `at_ms` and `node` are set by the shell
 };
 
@@ -118,10 +120,13 @@ class NodeAgent {
   // What becomes of AgentOutput::work (nodes/jobs/worker_queue.h).
   void input_ready(const LeaseKey& lease, std::uint64_t bytes, Time now);
   void input_failed(const LeaseKey& lease, const std::string& why, Time now);
-  void started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall);
+  /// `cpu_us`, here and below: the processor time of the slot's executor so far; 0 = not known.
+  void started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall, std::uint64_t cpu_us = 0);
+  void loaded(std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us);
+  void executor_times(const std::vector<std::uint64_t>& cpu_us, Time now);  ///< one a slot
   /// True: the rows are wanted and are to be stored.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
-                              std::uint64_t load_us = 0);
+                              std::uint64_t load_us = 0, std::uint64_t cpu_us = 0);
   void failed(std::uint32_t slot, const LeaseKey& lease, BatchFailure why, const std::string& detail, Time now);
   void stored(const LeaseKey& lease, const BlockRef& block, Time now, WallMs wall);
   void store_failed(const LeaseKey& lease, const std::string& why, Time now);

@@ -78,6 +78,7 @@ struct NodeAgent::Impl {
 
   void note_time(Time now) { now_ = std::max(now_, now); }
   void notice_start();
+  void watch_executors();
   void flush();  ///< makes the calls that are due
   [[nodiscard]] Time wake_at() const;
   void tell(std::string type, JobId job, std::int64_t batch, std::string text);
@@ -171,6 +172,8 @@ struct NodeAgent::Impl {
   std::string refusal_;  ///< the last one told as an event
   Time heartbeat_at_{};
   Time beat_at_{};  ///< of the last heartbeat
+  Time watch_at_{};  ///< executors are looked at
+  std::vector<int> nice_;  ///< of each slot's executor, as last told
 
   // work
   std::uint64_t client_ = 0;  ///< of the request ids of commits

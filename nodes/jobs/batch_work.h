@@ -1,8 +1,8 @@
 #pragma once
 /// How the processor time that an executor has for one batch was spread over the batch's time. Executors that share a processor
 /// (more slots than cores, several nodes on one machine) compute at a pace that changes from moment to moment, so the time that has
-/// passed says little of how far a batch is. Pure; bounded by kWorkSamplesMax samples, of which every second one is dropped when
-/// there are too many.
+/// passed says little of how far a batch is. Pure; bounded by kWorkSamplesMax samples, which lie further apart the longer it
+/// takes.
 
 #include <cstdint>
 #include <vector>
@@ -41,6 +41,7 @@ class BatchWork {
   std::uint64_t cpu_began_us_ = 0;
   std::uint64_t cpu_us_ = 0;
   std::uint32_t pace_milli_ = 0;
+  Duration spacing_{};
   std::vector<Sample> samples_;
 };
 

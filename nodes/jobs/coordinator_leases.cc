@@ -234,8 +234,8 @@ void Coordinator::Impl::schedule(Time now, CoordinatorOutput& out) {
 }
 
 void Coordinator::Impl::tell_order(Time now, CoordinatorOutput& out) {
-  for (auto& [id, jobs] : scheduler_.order_due(now)) {
-    if (nodes_.at(id).session) out.pushes.emplace_back(id, make_answer(JobOrder{std::move(jobs)}));
+  for (const auto& [id, order] : scheduler_.order_due(now)) {
+    if (nodes_.at(id).session) out.pushes.emplace_back(id, make_answer(order));
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "bus/done_steps.h"
+
 namespace idunno {
 
 namespace {
@@ -12,19 +14,7 @@ constexpr std::uint64_t kIn10Milli = 1100;
 constexpr std::uint64_t kIn20Milli = 1200;
 /// A batch that runs across the end of the window by less than this much changes nothing worth waiting for.
 constexpr std::uint64_t kNoLagUs = 50'000;
-
 constexpr std::int64_t kMillion = 1'000'000;
-
-/// Of a batch of that length, so long after its start, in millionths: between the steps that are told, evenly.
-std::int64_t done_millionths(const std::vector<std::uint16_t>& steps, std::int64_t after, std::int64_t length) {
-  const auto count = static_cast<std::int64_t>(std::min(steps.size(), kDoneStepsMax));
-  const std::int64_t place = after * (count + 1);
-  const std::int64_t step = std::clamp<std::int64_t>(place / length, 0, count);
-  const auto at = [&](std::int64_t k) {
-    return k == 0 ? 0 : k > count ? 1000 : std::min<std::int64_t>(steps[static_cast<std::size_t>(k - 1)], 1000);
-  };
-  return at(step) * 1000 + (at(step + 1) - at(step)) * 1000 * (place - step * length) / length;
-}
 
 std::uint32_t window_of(std::uint32_t window_s) { return std::clamp(window_s, 1U, kRateWindowMaxS); }
 

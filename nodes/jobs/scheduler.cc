@@ -73,6 +73,7 @@ void Scheduler::remove_job(JobId id) {
     refresh_free(node);
   }
   reserve_again_ = true;
+  forget_plan();
   if (job->limited) limited_.erase({job->limited_until, id});
   redoing_.erase(id);
   order_.remove(id);
@@ -112,6 +113,7 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
   if (job == nullptr) return;
   order_.change(id, weight_milli, priority);
   if (job->spec.priority != priority) job->arriving = true;
+  forget_plan();
   news(now);
   refill(*job, now);
   job->spec.weight_milli = weight_milli;
@@ -124,7 +126,10 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
 }
 
 void Scheduler::refresh_runnable(JobEntry& job, bool arrives) {
-  if (arrives) job.arriving = true;
+  if (arrives) {
+    job.arriving = true;
+    forget_plan();
+  }
   if (std::exchange(job.wants_nodes, job.enabled && job.has_work()) != job.wants_nodes) reserve_again_ = true;
   order_.set_runnable(job.spec.id, job.enabled && !job.limited && job.has_work(), arrives);
   if (job.enabled && !job.limited && !job.to_redo.empty()) {
@@ -194,9 +199,8 @@ bool Scheduler::committed(const BatchCommit& commit) {
   ++job->batches_done;
   job->trouble.erase(commit.batch);
   const std::uint32_t queries = job->queries_of(commit.batch);
-  job->settles = std::exchange(job->arriving, false) || job->settles;
+  const bool arrived = std::exchange(job->arriving, false);
   job->split_served += queries;
-  note_took(*job, commit);
   news_ = true;
   if (const auto out = job->out.find(commit.batch); out != job->out.end()) {
     const std::vector<JobEntry::Holder> holders = std::move(out->second.holders);
@@ -209,6 +213,7 @@ bool Scheduler::committed(const BatchCommit& commit) {
   } else if (job->to_redo.erase(commit.batch) > 0) {
     order_.served_unleased(commit.job, queries);
   }  // else it is from before a failover, and its job has no claim or debt from there
+  if (note_took(*job, commit) && arrived) job->settles = true;
   job->skip_taken();
   refresh_runnable(*job, false);
   if (const auto found = nodes_.find(commit.node); found != nodes_.end()) {

@@ -65,6 +65,7 @@ inline constexpr Duration kPacesInterval = std::chrono::milliseconds(100);  ///<
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
 inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
+inline constexpr std::size_t kStartsPlannedMax = 16;  ///< of one node
 /// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
 inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);
 inline constexpr std::size_t kIsolationNotesMax = 1024;  ///< kept for take_notes; more are dropped
@@ -148,6 +149,8 @@ class Scheduler {
 
   /// What the node's executors compute now.
   void progress(NodeId node, const std::vector<RunningBatch>& running, Time now);
+  /// So many batches it has started in its life (Heartbeat::starts): those are off the plan of what it starts next.
+  void starts(NodeId node, std::uint64_t count);
 
   // -- a node says what it holds --
 
@@ -175,7 +178,7 @@ class Scheduler {
   /// What the nodes should be told now of how far the jobs are, the one furthest behind first: when several jobs compete with
   /// long batches, and there is news, or the last time is long ago. Each node is told how far they will be when it has a free
   /// slot, so that two that become free together do not choose the same.
-  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> order_due(Time now);
+  [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> order_due(Time now);
   /// Leases of a job that its nodes have not begun, as they are to be given now: its priority has changed.
   [[nodiscard]] std::vector<Assignment> unstarted(JobId job, std::size_t max);
   /// What happened to isolated batches since the last call.
@@ -258,14 +261,15 @@ class Scheduler {
   void end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease);
   void refresh_room(JobEntry& job, const NodeEntry& node);
   [[nodiscard]] std::uint32_t waiting_wanted(const JobEntry& job, const NodeEntry& node) const;
-  void note_took(JobEntry& job, const BatchCommit& commit);
-  void expect_more(const JobEntry& job);
+  bool note_took(JobEntry& job, const BatchCommit& commit);
+  bool expect_more(const JobEntry& job);
   static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
   void paces_changed(Time now);
   [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
   void level_new_jobs(Time now);
-  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make_plan(Time now) const;
+  [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(Time now);
+  void forget_plan();
   [[nodiscard]] bool order_matters() const;
   [[nodiscard]] Duration order_interval() const;
   void reserve_nodes();

@@ -3,7 +3,6 @@
 // (worker_queue_order.cc), and the plan is made anew with every piece of news.
 
 #include <cmath>
-#include <cstdlib>
 #include <deque>
 #include <queue>
 
@@ -15,35 +14,51 @@ namespace {
 
 constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
 constexpr double kUnknownUs = 1e6;
+constexpr double kPlanFirmUs = 200e3;  // before a node's turn: about what its news, a new plan and the way back take
 constexpr double kLeadMaxMs = 60'000;
-constexpr Duration kNewsDelay = std::chrono::milliseconds(100);  // from a start to the orders that know of it
 
 }  // namespace
 
 /// Passes are counted from `origin_`, times in microseconds from now.
 class Scheduler::Plan {
  public:
-  Plan(const Scheduler& scheduler, Time now) : scheduler_(scheduler), now_(now) {
+  Plan(Scheduler& scheduler, Time now) : scheduler_(scheduler), now_(now) {
     add_jobs();
     for (const auto& [id, node] : scheduler_.nodes_) add_node(*node);
     add_leads();
   }
 
-  [[nodiscard]] std::vector<std::pair<NodeId, std::vector<JobPass>>> make() {
-    std::vector<std::pair<NodeId, std::vector<JobPass>>> orders;
-    std::set<const NodeEntry*> waiting;
-    for (std::priority_queue<Turn> rest = turns_; !rest.empty(); rest.pop()) waiting.insert(rest.top().node);
-    for (std::size_t left = turns_.size() * kTurnsPerSlot; left > 0 && !waiting.empty(); --left) {
+  [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make() {
+    std::map<NodeId, JobOrder> orders;
+    std::size_t unplanned = turns_.size();
+    for (std::size_t left = turns_.size() * kTurnsPerSlot; left > 0 && unplanned > 0; --left) {
       const Turn turn = turns_.top();
       turns_.pop();
       look_at(turn.at);
-      if (waiting.erase(turn.node) > 0) orders.emplace_back(turn.node->id, order_now());
-      PlanJob* chosen = choose(*turn.node);
-      if (chosen == nullptr) continue;
+      NodeEntry& node = *turn.node;
+      const auto [order, first] = orders.try_emplace(node.id);
+      if (first) order->second.jobs = order_now();
+      std::vector<JobId>& next = order->second.next;
+      PlanJob* chosen = choose(node, next.size(), turn.at);
+      if (chosen == nullptr) {
+        --unplanned;
+        continue;
+      }
+      if (next.size() < std::min<std::size_t>(node.slots, kStartsPlannedMax)) {
+        next.push_back(chosen->entry->spec.id);
+        --unplanned;
+      }
       starts_.push_back({turn.at, chosen});
-      turns_.push({turn.at + chosen->took_us, turn.node});
+      turns_.push({turn.at + chosen->took_us, &node});
     }
-    return orders;
+    std::vector<std::pair<NodeId, JobOrder>> told;
+    for (auto& [id, order] : orders) {
+      NodeEntry& node = *scheduler_.nodes_.at(id);
+      node.planned.assign(order.next.begin(), order.next.end());
+      order.after_starts = node.starts;
+      told.emplace_back(id, std::move(order));
+    }
+    return told;
   }
 
  private:
@@ -70,7 +85,7 @@ class Scheduler::Plan {
   };
   struct Turn {
     double at = 0;
-    const NodeEntry* node = nullptr;
+    NodeEntry* node = nullptr;
     bool operator<(const Turn& other) const { return std::pair(other.at, other.node->id) < std::pair(at, node->id); }
   };
 
@@ -79,8 +94,7 @@ class Scheduler::Plan {
     PlanJob* job = nullptr;
   };
 
-  /// How far the jobs will be kLookAhead after that moment. Starts planned for just before it count, because their news would
-  /// come too late; others will be news by then, or will not have happened.
+  /// How far the jobs will be kLookAhead after that moment, with all that is planned to start until then.
   void look_at(double moment) {
     const double until = moment + look_;
     for (PlanJob& job : jobs_) {
@@ -88,7 +102,6 @@ class Scheduler::Plan {
       // Where it stands when the half of a batch is added: a job of large batches must not wait longer for its first one.
       job.soon = job.level - (job.waits ? job.batch_cost * part_soon(job) / 2 : 0);
     }
-    while (!starts_.empty() && starts_.front().at < moment - static_cast<double>(kNewsDelay.count())) starts_.pop_front();
     for (const Start& start : starts_)
       start.job->soon += start.job->batch_cost * std::min(1.0, (until - start.at) / start.job->took_us);
   }
@@ -116,7 +129,7 @@ class Scheduler::Plan {
     }
   }
 
-  void add_node(const NodeEntry& node) {
+  void add_node(NodeEntry& node) {
     if (!node.open) return;
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
@@ -169,9 +182,8 @@ class Scheduler::Plan {
     for (PlanJob& job : jobs_) {
       const auto found = peers.find(job.priority_down);
       if (!counts(job) || found->second.jobs < 2 || found->second.pace <= 0) continue;
-      static const double ahead = getenv("AHEAD") ? atof(getenv("AHEAD"))*1e3 : 0;
       const double mean_pace = found->second.pace / found->second.jobs;
-      job.lead_us = (job.level_now - found->second.level / found->second.jobs) / mean_pace + ahead * (job.pace_now / mean_pace - 1);
+      job.lead_us = (job.level_now - found->second.level / found->second.jobs) / mean_pace;
     }
   }
 
@@ -189,19 +201,31 @@ class Scheduler::Plan {
 
   [[nodiscard]] double part_soon(const PlanJob& job) const { return std::min(1.0, look_ / job.took_us); }
 
-  [[nodiscard]] PlanJob* choose(const NodeEntry& node) {
+  [[nodiscard]] bool may_start(const PlanJob& job, const NodeEntry& node) const {
+    if (!job.entry->has_work() && held_at(*job.entry, node) == 0) return false;
+    return !scheduler_.bounded_ || scheduler_.may_use(*job.entry, node);
+  }
+  [[nodiscard]] double standing(const PlanJob& job) const { return job.soon + job.batch_cost * part_soon(job) / 2; }
+
+  /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it has
+  /// become clearly wrong: it may have begun with it, and then a new plan would give the same job to others as well.
+  [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
-      if (!job.entry->has_work() && held_at(*job.entry, node) == 0) continue;
-      if (scheduler_.bounded_ && !scheduler_.may_use(*job.entry, node)) continue;
-      const double standing = job.soon + job.batch_cost * part_soon(job) / 2;
-      if (best != nullptr && job.priority_down == best->priority_down && standing >= lowest) continue;
+      if (!may_start(job, node)) continue;
+      if (best != nullptr && job.priority_down == best->priority_down && standing(job) >= lowest) continue;
       best = &job;
-      lowest = standing;
+      lowest = standing(job);
     }
-    return best;
+    if (best == nullptr || place >= node.planned.size() || at > kPlanFirmUs) return best;
+    const auto found = index_.find(node.planned[place]);
+    if (found == index_.end()) return best;
+    PlanJob& told = jobs_[found->second];
+    const bool stands = told.priority_down == best->priority_down && may_start(told, node) &&
+                        standing(told) < lowest + told.batch_cost * part_soon(told) / 2;
+    return stands ? &told : best;
   }
 
   [[nodiscard]] std::vector<JobPass> order_now() const {
@@ -219,9 +243,9 @@ class Scheduler::Plan {
     return order;
   }
 
-  const Scheduler& scheduler_;
+  Scheduler& scheduler_;
   Time now_;
-  double look_ = getenv("LOOK") ? atof(getenv("LOOK"))*1e6 : static_cast<double>(kLookAhead.count());
+  double look_ = static_cast<double>(kLookAhead.count());
   std::uint64_t origin_ = 0;
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;
@@ -229,6 +253,20 @@ class Scheduler::Plan {
   std::deque<Start> starts_;
 };
 
-std::vector<std::pair<NodeId, std::vector<JobPass>>> Scheduler::make_plan(Time now) const { return Plan(*this, now).make(); }
+std::vector<std::pair<NodeId, JobOrder>> Scheduler::make_plan(Time now) { return Plan(*this, now).make(); }
+
+/// Jobs come, go or change: what was told is of no use.
+void Scheduler::forget_plan() {
+  for (auto& [id, node] : nodes_) node->planned.clear();
+}
+
+void Scheduler::starts(NodeId id, std::uint64_t count) {
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return;
+  NodeEntry& node = *found->second;
+  if (count < node.starts) node.planned.clear();  // another life
+  for (std::uint64_t i = node.starts; i < count && !node.planned.empty(); ++i) node.planned.pop_front();
+  node.starts = count;
+}
 
 }  // namespace idunno

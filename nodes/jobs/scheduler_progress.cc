@@ -123,32 +123,34 @@ void Scheduler::end_run(JobEntry& job, NodeEntry& node, const LeaseKey& lease) {
   --job.runs;
 }
 
-void Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
+/// True: what its batches take has become known only now, and some of them run.
+bool Scheduler::note_took(JobEntry& job, const BatchCommit& commit) {
   const std::uint64_t computed = commit.duration_us - std::min(commit.duration_us, commit.store_us);
-  // Loading a model is no part of the next batch.
-  const std::uint64_t took = computed - std::min(computed, commit.load_us);
-  const std::uint64_t cpu = commit.cpu_us;
-  const bool news = job.took_us == 0 || (job.cpu_us == 0 && cpu != 0);
+  const std::uint64_t took = computed - std::min(computed, commit.load_us);  // loading a model is no part of the next batch
+  const bool news = job.took_us == 0 || (job.cpu_us == 0 && commit.cpu_us != 0);
   job.took_us = average(job.took_us, took, kSmoothing);
-  if (cpu != 0) job.cpu_us = average(job.cpu_us, cpu, kSmoothing);
-  if (news) expect_more(job);
-  const auto node = nodes_.find(commit.node);
-  if (node == nodes_.end()) return;
-  JobEntry::Share& here = job.shares[node->second->index];
-  here.took_us = average(here.took_us, took, kNodeSmoothing);
-  if (cpu != 0) here.cpu_us = average(here.cpu_us, cpu, kNodeSmoothing);
+  if (commit.cpu_us != 0) job.cpu_us = average(job.cpu_us, commit.cpu_us, kSmoothing);
+  if (const auto node = nodes_.find(commit.node); node != nodes_.end()) {
+    JobEntry::Share& here = job.shares[node->second->index];
+    here.took_us = average(here.took_us, took, kNodeSmoothing);
+    if (commit.cpu_us != 0) here.cpu_us = average(here.cpu_us, commit.cpu_us, kNodeSmoothing);
+  }
+  return news && expect_more(job);
 }
 
 /// Its batches that began when nobody knew what they take.
-void Scheduler::expect_more(const JobEntry& job) {
+bool Scheduler::expect_more(const JobEntry& job) {
+  bool any = false;
   for (auto& [id, node] : nodes_) {
     if (job.shares[node->index].begun == 0) continue;
     for (auto& [lease, run] : node->runs) {
       if (lease.job != job.spec.id) continue;
+      any = any || run.expected_us == 0;
       if (run.expected_us == 0) run.expected_us = job.took_us;
       if (run.expected_cpu_us == 0) run.expected_cpu_us = job.cpu_us;
     }
   }
+  return any;
 }
 
 /// So many leases of a job that are not begun are to wait at a node.
@@ -230,7 +232,7 @@ void Scheduler::level_new_jobs(Time now) {
   }
 }
 
-std::vector<std::pair<NodeId, std::vector<JobPass>>> Scheduler::order_due(Time now) {
+std::vector<std::pair<NodeId, JobOrder>> Scheduler::order_due(Time now) {
   if (std::exchange(news_, false)) news(now);
   if (now < order_at_) return {};
   ordered_at_ = now;

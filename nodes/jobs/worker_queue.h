@@ -46,7 +46,7 @@ inline constexpr Duration kJobOrderAgeMax = std::chrono::seconds(2);
 inline constexpr int kExecutorNice = 10;
 inline constexpr int kExecutorNiceMin = 4;
 inline constexpr int kExecutorNiceMax = 19;
-inline constexpr Duration kNiceStep = std::chrono::milliseconds(25);
+inline constexpr Duration kNiceStep = std::chrono::milliseconds(30);
 /// Far beyond what fetching a model and inputs or storing a result takes with all its own time limits: whoever needs longer has
 /// lost the batch, and it is reported as failed so that another node gets it.
 inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);
@@ -115,6 +115,7 @@ class WorkerQueue {
   void tick(Time now, WorkerOutput& out);
 
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
+  [[nodiscard]] std::uint64_t starts() const { return starts_; }    ///< batches handed to executors so far
   /// What executors compute now and is wanted, the longest first, at most one for each slot.
   [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
   /// What executors compute is worth a look at their processor time: a batch that takes a while.
@@ -259,6 +260,9 @@ class WorkerQueue {
   std::uint64_t input_bytes_ = 0;
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive
   std::uint32_t running_ = 0;
+  std::uint64_t starts_ = 0;
+  std::vector<JobId> next_;         ///< what the coordinator plans for this node ...
+  std::uint64_t next_after_ = 0;    ///< ... after so many starts
   std::uint32_t mean_batch_us_ = 0;
   std::map<JobId, Standing> order_;  ///< as the coordinator told it last
   Time ordered_at_{};

@@ -1,7 +1,6 @@
 // Which of the ready batches starts next: what lags behind in the whole cluster, as the coordinator last told it.
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "nodes/jobs/worker_queue.h"
 
@@ -30,6 +29,9 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
     order_[job.job] = Standing{job.pass, job.per_query, job.pass, job.lead_ms};
   }
   ordered_at_ = now_;
+  next_ = order.next;
+  if (next_.size() > kJobsOrderedMax) next_.resize(kJobsOrderedMax);
+  next_after_ = order.after_starts;
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
   for (const RecentStart& start : recent_starts_) {
     if (const auto job = order_.find(start.job); job != order_.end()) job->second.pass += job->second.per_query * start.queries;
@@ -89,11 +91,8 @@ int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
     const auto job = order_.find(key.job);
     if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
     if (job == order_.end()) break;
-    static const int step = getenv("STEP") ? atoi(getenv("STEP")) : 25;
-    static const int lo = getenv("LO") ? atoi(getenv("LO")) : 4;
-    static const int mid = getenv("MID") ? atoi(getenv("MID")) : 10;
-    const int steps = job->second.lead_ms / step;
-    return std::clamp(mid + steps, lo, kExecutorNiceMax);
+    const int steps = job->second.lead_ms / static_cast<int>(kNiceStep / std::chrono::milliseconds(1));
+    return std::clamp(kExecutorNice + steps, kExecutorNiceMin, kExecutorNiceMax);
   }
   return kExecutorNice;
 }
@@ -153,6 +152,11 @@ std::optional<std::pair<std::uint32_t, WorkerQueue::Rank>> WorkerQueue::choose_b
     const Lease& lease = held_.at(ready.begin()->second).lease;
     candidates.push_back({standing(lease), &lease, &jobs_.at(id)});
     if (candidates.back().standing < candidates[best].standing) best = candidates.size() - 1;
+  }
+  const std::uint64_t place = starts_ - next_after_;
+  if (place < next_.size()) {
+    const auto planned = std::ranges::find(candidates, next_[place], [](const Candidate& one) { return one.lease->job; });
+    if (planned != candidates.end()) best = static_cast<std::size_t>(planned - candidates.begin());
   }
   const auto slot = emptiest_slot(*candidates[best].job);
   if (!slot) return std::nullopt;

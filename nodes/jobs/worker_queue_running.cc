@@ -52,6 +52,7 @@ void WorkerQueue::start_ready(WorkerOutput& out) {
     note_model(slot, job.model);
     note_start(held.lease);
     ++running_;
+    ++starts_;
     out.start.push_back(WorkerOutput::Start{index, held.lease});
   }
 }

@@ -16,6 +16,7 @@ namespace idunno {
 namespace {
 
 constexpr Duration kUsageAgeMax = std::chrono::seconds(1);
+constexpr Duration kUsageAgeMin = std::chrono::milliseconds(400);  // heartbeats may come more often; shorter spans say little
 
 ExecutorPool::Options pool_options(const NodeContext& context, const std::filesystem::path& program) {
   ExecutorPool::Options options;
@@ -60,10 +61,14 @@ AgentShell::AgentShell(NodeContext& context, const std::filesystem::path& execut
     : context_(context),
       inputs_(context.data, context.loop, context.self.data_dir, all_nodes(context.config),
               [this](const LeaseKey& lease, Result<FetchedBatch> input) { on_input(lease, std::move(input)); }),
-      executors_(
-          context.loop, pool_options(context, executor_program),
-          [this](std::uint32_t slot, const LeaseKey& lease, Time at) { on_started(slot, lease, at); },
-          [this](ExecutorPool::Outcome outcome) { on_finished(std::move(outcome)); }) {}
+      executors_(context.loop, pool_options(context, executor_program),
+                 {[this](std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {
+                    on_started(slot, lease, at, cpu_us);
+                  },
+                  [this](std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {
+                    agent().loaded(slot, lease, at, cpu_us);
+                  },
+                  [this](ExecutorPool::Outcome outcome) { on_finished(std::move(outcome)); }}) {}
 
 AgentShell::~AgentShell() { context_.loop.cancel(timer_); }
 
@@ -158,6 +163,8 @@ void AgentShell::obey(AgentOutput&& out) {
   for (const ReplicaTask& task : out.tasks) run_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   if (!out.delete_blocks.empty()) remove_blocks(std::move(out.delete_blocks));
+  for (const auto& [slot, nice] : out.nice) executors_.set_nice(slot, nice);
+  if (out.wants_executor_times) agent().executor_times(executors_.cpu_us(), monotonic_now());
   if (out.wants_usage) agent().usage(usage(), monotonic_now());
   for (Event& event : out.events) context_.tell(std::move(event));
 }
@@ -169,7 +176,9 @@ ProcessUsage::Sample AgentShell::processes() {
 
 NodeUsage AgentShell::usage() {
   const BlockStoreUsage store = context_.data.usage();
-  const ProcessUsage::Sample processes = processes_.sample(executors_.pids(), monotonic_now());
+  const Time now = monotonic_now();
+  const ProcessUsage::Sample processes =
+      processes_.age(now) < kUsageAgeMin ? processes_.last() : processes_.sample(executors_.pids(), now);
   const ExecutorPool::Usage executors = executors_.usage();
   NodeUsage usage;
   usage.capacity_bytes = store.capacity_bytes;
@@ -278,7 +287,7 @@ void AgentShell::start_batch(std::uint32_t slot, const Lease& lease) {
 void AgentShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedBatch& input) {
   // Executors died on this batch, or its inputs are nowhere: its queries become error rows, and the job goes on.
   const LeaseKey key = key_of(lease);
-  on_started(slot, key, monotonic_now());
+  on_started(slot, key, monotonic_now(), 0);
   Bytes rows;
   for (std::uint32_t i = 0; i < lease.queries; ++i) {
     nlohmann::ordered_json row;
@@ -290,16 +299,17 @@ void AgentShell::give_up(std::uint32_t slot, const Lease& lease, const FetchedBa
   if (agent().finished(slot, key, lease.queries, 0, monotonic_now())) store_rows(key, Payload(std::move(rows)));
 }
 
-void AgentShell::on_started(std::uint32_t slot, const LeaseKey& lease, Time at) {
+void AgentShell::on_started(std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {
   const auto ago = std::chrono::duration_cast<std::chrono::milliseconds>(monotonic_now() - at);
-  agent().started(slot, lease, at, wall_now_ms() - static_cast<WallMs>(std::max<Duration::rep>(ago.count(), 0)));
+  agent().started(slot, lease, at, wall_now_ms() - static_cast<WallMs>(std::max<Duration::rep>(ago.count(), 0)), cpu_us);
 }
 
 void AgentShell::on_finished(ExecutorPool::Outcome outcome) {
   const Time ended = outcome.at;
   if (outcome.executed && outcome.head.ok) {
     const bool wanted =
-        agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended, outcome.head.load_us);
+        agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended, outcome.head.load_us,
+                         outcome.cpu_us);
     if (wanted) store_rows(outcome.lease, std::move(outcome.rows));
     return;
   }

@@ -58,7 +58,7 @@ class AgentShell {
   void on_input(const LeaseKey& lease, Result<FetchedBatch> input);
   void start_batch(std::uint32_t slot, const Lease& lease);
   void give_up(std::uint32_t slot, const Lease& lease, const FetchedBatch& input);
-  void on_started(std::uint32_t slot, const LeaseKey& lease, Time at);
+  void on_started(std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us);
   void on_finished(ExecutorPool::Outcome outcome);
   void store_rows(const LeaseKey& lease, Payload rows);
 

@@ -11,9 +11,8 @@ struct ExecutorPool::Impl {
   std::vector<std::unique_ptr<ExecutorSlot>> slots;
 };
 
-ExecutorPool::ExecutorPool(EventLoop& loop, Options options, Started on_started, std::function<void(Outcome)> on_finished)
-    : impl_(std::make_unique<Impl>()) {
-  impl_->mailbox = std::make_shared<SlotMailbox>(loop, std::move(on_started), std::move(on_finished));
+ExecutorPool::ExecutorPool(EventLoop& loop, Options options, Handlers handlers) : impl_(std::make_unique<Impl>()) {
+  impl_->mailbox = std::make_shared<SlotMailbox>(loop, std::move(handlers));
   for (std::uint32_t slot = 0; slot < options.slots; ++slot) {
     impl_->slots.push_back(std::make_unique<ExecutorSlot>(slot, options, impl_->mailbox));
   }
@@ -47,6 +46,17 @@ ExecutorPool::Usage ExecutorPool::usage() const {
   Usage sum;
   for (const auto& slot : impl_->slots) slot->add_usage(sum);
   return sum;
+}
+
+std::vector<std::uint64_t> ExecutorPool::cpu_us() const {
+  std::vector<std::uint64_t> times;
+  for (const auto& slot : impl_->slots) times.push_back(slot->cpu_us());
+  return times;
+}
+
+void ExecutorPool::set_nice(std::uint32_t slot, int nice) {
+  ASSERT(slot < impl_->slots.size());
+  impl_->slots[slot]->set_nice(nice);
 }
 
 std::vector<int> ExecutorPool::pids() const {

@@ -43,12 +43,19 @@ class ExecutorPool {
     BatchExecuted head;
     Payload rows;  ///< none of a trial
     BatchFailure why = BatchFailure::executor_died;
-    std::string detail;  ///< "executor of slot 1 (pid 4711) was killed by signal 11"
-    Time at{};           ///< when it ended
+    std::string detail;        ///< "executor of slot 1 (pid 4711) was killed by signal 11"
+    Time at{};                 ///< when it ended
+    std::uint64_t cpu_us = 0;  ///< processor time of the child until then; 0 = not known
   };
-  /// The loop may be long in one turn (it syncs the job log), so what is told carries the time at which it happened.
-  using Started = std::function<void(std::uint32_t slot, LeaseKey, Time at)>;
-  ExecutorPool(EventLoop& loop, Options options, Started on_started, std::function<void(Outcome)> on_finished);
+  /// The loop may be long in one turn (it syncs the job log), so what is told carries the time at which it happened, and the
+  /// processor time of the child until then.
+  using Started = std::function<void(std::uint32_t slot, LeaseKey, Time at, std::uint64_t cpu_us)>;
+  struct Handlers {
+    Started started;
+    Started loaded;  ///< the child had to load the model and computes from now on; may be empty
+    std::function<void(Outcome)> finished;
+  };
+  ExecutorPool(EventLoop& loop, Options options, Handlers handlers);
   ~ExecutorPool();  ///< kills the children
 
   /// Tasks of one slot are computed in order. A child that dies costs the task it was running; those behind it are run by the
@@ -57,6 +64,10 @@ class ExecutorPool {
   /// Forgets a task that has not begun; a running one goes on (its outcome is still reported).
   void cancel(const LeaseKey& lease);
   [[nodiscard]] std::vector<int> pids() const;
+  /// Processor time of each slot's child so far, in microseconds; 0 = none, or not known.
+  [[nodiscard]] std::vector<std::uint64_t> cpu_us() const;
+  /// How nice a slot's child is to be, from now on. At first kExecutorNice.
+  void set_nice(std::uint32_t slot, int nice);
   /// Of all slots, since the pool was made.
   struct Usage {
     std::uint32_t children = 0;    ///< alive
@@ -66,6 +77,7 @@ class ExecutorPool {
     std::uint64_t starts = 0;         ///< of children
     std::uint64_t failures = 0;       ///< children that died, hung, ran out of memory or could not be started
     std::uint64_t batches = 0;        ///< computed
+    bool fixed_nice = false;          ///< this process may not make its children less nice again
   };
   [[nodiscard]] Usage usage() const;
 

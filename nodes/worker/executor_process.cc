@@ -4,13 +4,16 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -141,6 +144,28 @@ Result<std::unique_ptr<ExecutorProcess>> ExecutorProcess::start(const Options& o
 }
 
 ExecutorProcess::~ExecutorProcess() { end(Duration::zero()); }
+
+std::uint64_t ExecutorProcess::cpu_us() const {
+  clockid_t clock{};
+  timespec time{};
+  if (pid_ <= 0 || clock_getcpuclockid(pid_, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(time.tv_nsec) / 1000;
+}
+
+void ExecutorProcess::set_nice(int nice) {
+  if (pid_ <= 0) return;
+  const auto who = static_cast<id_t>(pid_);
+  if (renice_ != Renice::forbidden) setpriority(PRIO_PROCESS, who, nice);
+  if (renice_ == Renice::unknown) {
+    // Nicer is always allowed; a step back tells whether that is, too.
+    const bool allowed = setpriority(PRIO_PROCESS, who, nice - 1) == 0 && setpriority(PRIO_PROCESS, who, nice) == 0;
+    renice_ = allowed ? Renice::allowed : Renice::forbidden;
+  }
+  if (std::FILE* session = std::fopen(fmt::format("/proc/{}/autogroup", pid_).c_str(), "we"); session != nullptr) {
+    std::fputs(std::to_string(nice).c_str(), session);
+    std::fclose(session);
+  }
+}
 
 std::string ExecutorProcess::end(Duration patience) {
   constexpr auto kPollEvery = std::chrono::milliseconds(2);

@@ -31,13 +31,22 @@ class ExecutorProcess {
 
   [[nodiscard]] int fd() const { return fd_; }  ///< non-blocking
   [[nodiscard]] pid_t pid() const { return pid_; }
+  /// Processor time of the child so far, in microseconds; 0 = not known.
+  [[nodiscard]] std::uint64_t cpu_us() const;
+  /// How nice it is to be, from now on: by setpriority, and where the kernel shares processors between sessions (autogroup: nice
+  /// counts only inside one) by that of its session. Where this process may not make a child less nice again (no CAP_SYS_NICE,
+  /// RLIMIT_NICE too low), only the first call has an effect on the process itself.
+  void set_nice(int nice);
+  [[nodiscard]] bool may_renice() const { return renice_ != Renice::forbidden; }
   /// Closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
   /// it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
   std::string end(Duration patience);
 
  private:
   ExecutorProcess(pid_t pid, int fd) : pid_(pid), fd_(fd) {}
+  enum class Renice : std::uint8_t { unknown, allowed, forbidden };
   pid_t pid_;
+  Renice renice_ = Renice::unknown;
   int fd_;
 };
 

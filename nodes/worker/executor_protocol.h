@@ -50,6 +50,17 @@ struct ExecuteBatch {
   bool operator==(const ExecuteBatch&) const = default;
 };
 
+/// Comes before the answer when the model had to be loaded, at the moment when computing begins. No payload.
+struct ModelLoaded {
+  static constexpr std::uint8_t kKind = 3;
+  std::uint64_t load_us = 0;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.load_us);
+  }
+  bool operator==(const ModelLoaded&) const = default;
+};
+
 /// Answer. Payload: the rows, JSON Lines (cli.md `job results`), when status is ok.
 struct BatchExecuted {
   static constexpr std::uint8_t kKind = 2;

@@ -16,7 +16,6 @@
 namespace idunno {
 namespace {
 
-constexpr int kNice = 10;
 constexpr const char* kOomScoreAdjustment = "800";
 constexpr unsigned long kTimerSlackNs = 1000;
 /// Address space beyond the data: shared libraries (imgcodecs brings some 150) and mapped model files.
@@ -75,16 +74,14 @@ bool confine(const ServeOptions& options) {
   if (options.parent_pid != 0 && getppid() != options.parent_pid) return false;
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   prctl(PR_SET_TIMERSLACK, kTimerSlackNs);
-  setpriority(PRIO_PROCESS, 0, kNice);
-  // Under autogroup nice counts only inside a session, so the session as a whole is made as nice.
-  write_setting("/proc/self/autogroup", std::to_string(kNice));
   write_setting("/proc/self/oom_score_adj", kOomScoreAdjustment);
   set_limit(RLIMIT_CORE, 0);
   limit_memory(options.memory_bytes);
   return true;
 }
 
-BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView payload, std::string& rows) {
+BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView payload, std::string& rows,
+                      const std::function<void(std::uint64_t load_us)>& on_loaded) {
   BatchExecuted done;
   rows.clear();
   std::uint64_t load_us = 0;
@@ -97,6 +94,7 @@ BatchExecuted execute(EngineCache& engines, const ExecuteBatch& batch, ByteView 
     if (!engine) {
       done.detail = engine.error().detail;
     } else {
+      if (load_us != 0 && on_loaded) on_loaded(load_us);
       done = (*engine)->run(batch, payload, rows);
     }
   } catch (const std::bad_alloc&) {
@@ -135,7 +133,12 @@ int serve(const ServeOptions& options) {
       if (!frame->has_value()) break;
       const auto batch = decode_head<ExecuteBatch>((*frame)->head);
       if (!batch) return broken("a request that cannot be read: " + batch.error().detail);
-      const BatchExecuted done = execute(engines, *batch, (*frame)->payload, rows);
+      // What cannot be written now goes with the answer, whose writing fails as well when nobody reads any more.
+      const auto tell_loaded = [&writer](std::uint64_t load_us) {
+        writer.push(encode_head(ModelLoaded{load_us}), {});
+        (void)writer.flush(kExecutorFd);
+      };
+      const BatchExecuted done = execute(engines, *batch, (*frame)->payload, rows, tell_loaded);
       // `rows` is written before it is used again: the payload may borrow it.
       writer.push(encode_head(done), {Payload(nullptr, rows)});
       if (const auto written = writer.flush(kExecutorFd); !written) return 0;  // the parent is gone or does not want it any more

@@ -42,9 +42,10 @@ void SlotMailbox::deliver() {
   for (Note& note : notes) {
     if (closed_) return;  // also by one of the callbacks
     if (auto* started = std::get_if<Started>(&note)) {
-      on_started_(started->slot, started->lease, started->at);
+      const auto& handler = started->after_loading ? handlers_.loaded : handlers_.started;
+      if (handler) handler(started->slot, started->lease, started->at, started->cpu_us);
     } else {
-      on_finished_(std::move(std::get<ExecutorPool::Outcome>(note)));
+      handlers_.finished(std::move(std::get<ExecutorPool::Outcome>(note)));
     }
   }
 }
@@ -109,6 +110,18 @@ void ExecutorSlot::add_usage(ExecutorPool::Usage& sum) const {
   sum.starts += usage_.starts;
   sum.failures += usage_.failures;
   sum.batches += usage_.batches;
+  sum.fixed_nice = sum.fixed_nice || (child_ && !child_->may_renice());
+}
+
+void ExecutorSlot::set_nice(int nice) {
+  const std::lock_guard lock(mutex_);
+  if (nice_ != nice && child_) child_->set_nice(nice);
+  nice_ = nice;
+}
+
+std::uint64_t ExecutorSlot::cpu_us() const {
+  const std::lock_guard lock(mutex_);
+  return child_ ? child_->cpu_us() : 0;
 }
 
 std::string ExecutorSlot::name() const { return fmt::format("executor of slot {} (pid {})", number_, pid_.load()); }
@@ -171,8 +184,9 @@ void ExecutorSlot::ensure_child() {
   {
     const std::lock_guard lock(mutex_);
     ++usage_.starts;
+    child_ = std::move(started).value();
+    child_->set_nice(nice_);
   }
-  child_ = std::move(started).value();
   pid_ = child_->pid();
   answers_ = 0;
   sent_ = 0;
@@ -199,7 +213,7 @@ void ExecutorSlot::begin_front() {
   front_since_ = monotonic_now();
   if (front.told || front.cancelled) return;
   front.told = true;
-  mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, front_since_});
+  mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, front_since_, child_->cpu_us(), false});
 }
 
 Time ExecutorSlot::next_deadline() const {
@@ -238,6 +252,11 @@ void ExecutorSlot::read_answers() {
 
 bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   if (sent_ == 0) return false;
+  if (const auto loaded = decode_head<ModelLoaded>(frame.head); loaded) {
+    if (!pending_.front().cancelled)
+      mailbox_->tell(SlotMailbox::Started{number_, pending_.front().task.lease, monotonic_now(), child_->cpu_us(), true});
+    return true;
+  }
   auto head = decode_head<BatchExecuted>(frame.head);
   if (!head) return false;
   if (!head->ok && head->why == BatchFailure::executor_died) {  // its own word before it ends
@@ -283,6 +302,7 @@ void ExecutorSlot::finish_front(ExecutorPool::Outcome outcome) {
     outcome.slot = number_;
     outcome.lease = front.task.lease;
     outcome.at = idle_since_;
+    outcome.cpu_us = child_ ? child_->cpu_us() : 0;
     mailbox_->tell(std::move(outcome));
   }
   if (child_ && sent_ != 0) begin_front();
@@ -297,13 +317,16 @@ void ExecutorSlot::fail_front(const std::string& detail) {
 
 void ExecutorSlot::end_child(std::string* how, Duration patience) {
   if (!child_) return;
-  const std::string ended = child_->end(patience);
+  std::unique_ptr<ExecutorProcess> child;
+  {
+    const std::lock_guard lock(mutex_);
+    child = std::move(child_);
+    usage_.models.clear();
+  }
+  const std::string ended = child->end(patience);
   if (how != nullptr) *how = ended;
-  child_.reset();
   pid_ = 0;
   writer_.clear();
-  const std::lock_guard lock(mutex_);
-  usage_.models.clear();
 }
 
 void ExecutorSlot::child_failed(const std::string& why, Duration patience) {

@@ -34,9 +34,10 @@ class SlotMailbox : public std::enable_shared_from_this<SlotMailbox> {
     std::uint32_t slot;
     LeaseKey lease;
     Time at;
+    std::uint64_t cpu_us;
+    bool after_loading;  ///< it has begun before, and now has its model
   };
-  SlotMailbox(EventLoop& loop, ExecutorPool::Started on_started, std::function<void(ExecutorPool::Outcome)> on_finished)
-      : loop_(loop), on_started_(std::move(on_started)), on_finished_(std::move(on_finished)) {}
+  SlotMailbox(EventLoop& loop, ExecutorPool::Handlers handlers) : loop_(loop), handlers_(std::move(handlers)) {}
   void tell(Started started) { put(started); }
   void tell(ExecutorPool::Outcome outcome) { put(std::move(outcome)); }
   void close() { closed_ = true; }  ///< in the loop's thread
@@ -47,8 +48,7 @@ class SlotMailbox : public std::enable_shared_from_this<SlotMailbox> {
   void deliver();
 
   EventLoop& loop_;
-  ExecutorPool::Started on_started_;
-  std::function<void(ExecutorPool::Outcome)> on_finished_;
+  ExecutorPool::Handlers handlers_;
   bool closed_ = false;  ///< touched by the loop's thread only
   std::mutex mutex_;
   std::vector<Note> notes_;
@@ -68,6 +68,9 @@ class ExecutorSlot {
   void request_stop();
   [[nodiscard]] int pid() const { return pid_.load(); }  ///< 0 = no child now
   void add_usage(ExecutorPool::Usage& sum) const;
+  /// Of the present child, or the next ones.
+  void set_nice(int nice);
+  [[nodiscard]] std::uint64_t cpu_us() const;  ///< of the present child; 0 = none, or not known
 
  private:
   struct Pending {
@@ -102,6 +105,8 @@ class ExecutorSlot {
   const int wake_fd_;
 
   mutable std::mutex mutex_;
+  std::unique_ptr<ExecutorProcess> child_;  ///< changed by the slot's thread, under the mutex: others look at its processor time
+  int nice_ = kExecutorNice;
   ExecutorPool::Usage usage_;
   std::deque<ExecutorPool::Task> inbox_;
   std::vector<LeaseKey> cancels_;
@@ -110,7 +115,6 @@ class ExecutorSlot {
 
   std::deque<Pending> pending_;
   std::size_t sent_ = 0;  ///< of pending_, from the front
-  std::unique_ptr<ExecutorProcess> child_;
   FrameReader reader_;
   FrameWriter writer_;
   Time front_since_{};  ///< the first task is with the child since

@@ -228,7 +228,7 @@ void World::add_job(std::size_t index) {
 void World::coordinate() {
   if (!scheduler_) return;
   std::map<NodeId, std::vector<Lease>> grants;
-  std::vector<std::pair<NodeId, std::vector<JobPass>>> orders;
+  std::vector<std::pair<NodeId, JobOrder>> orders;
   {
     const Stopwatch watch(outcome_.scheduler_s);
     while (auto given = scheduler_->next(now_)) {
@@ -248,9 +248,9 @@ void World::coordinate() {
     });
   }
   outcome_.orders += orders.size();
-  for (auto& [id, jobs] : orders) {
+  for (auto& [id, told] : orders) {
     const std::size_t index = id.value - 1;
-    after(travel(), [this, index, order = JobOrder{std::move(jobs)}] {
+    after(travel(), [this, index, order = std::move(told)] {
       if (!workers_[index]->alive) return;
       workers_[index]->queue->ordered(order, now_);
       if (scenario_.cores == 0 || !scenario_.shares) return;
@@ -304,15 +304,6 @@ void World::commit(const std::vector<BatchCommit>& commits, std::uint64_t reign)
 }
 
 void World::judge() {
-  if (getenv("DBG")) {
-    std::string line;
-    for (Job& job : jobs_) {
-      int n = 0; double sp = 0; std::string nices;
-      for (auto& [id, b] : computing_) if (b.lease.job == job.id) { ++n; sp += b.speed; nices += std::to_string(b.nice) + "(" + std::to_string((int)(100*b.done_s/b.work_s)) + ")"; }
-      char buf[200]; snprintf(buf, sizeof buf, " | %d %.2f %s", n, sp, nices.c_str()); line += buf;
-    }
-    fprintf(stderr, "%.0f%s\n", seconds(now_), line.c_str());
-  }
   if (scheduler_) {
     std::vector<FairnessMonitor::Candidate> candidates;
     std::int32_t highest = INT32_MIN;
@@ -329,7 +320,6 @@ void World::judge() {
     if (report.windows > before && report.jobs == jobs_.size())
       outcome_.windows.push_back({seconds(now_), static_cast<double>(report.max_min_milli) / 1000});
   }
-  if (getenv("DBG") && monitor_) fprintf(stderr, "   ratio %.3f\n", (double)monitor_->report().max_min_milli/1000);
   after(1.0, [this] { judge(); });
 }
 
@@ -471,13 +461,14 @@ void World::computed(std::uint64_t id) {
 void World::heartbeat(std::size_t index, bool again) {
   const Worker& worker = *workers_[index];
   if (!worker.alive) return;
-  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), reign = reign_,
+  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), starts = worker.queue->starts(), reign = reign_,
                    running = worker.queue->running_batches(now_)] {
     if (!scheduler_ || reign != reign_ || workers_[index]->life != life || !workers_[index]->alive) return;
     const NodeId id{static_cast<std::uint32_t>(index + 1)};
     {
       const Stopwatch watch(outcome_.scheduler_s);
       scheduler_->batch_time(id, mean);
+      scheduler_->starts(id, starts);
       scheduler_->progress(id, running, now_);
     }
     coordinate();

@@ -79,7 +79,7 @@ TEST(Experiments, AreMeasuredKeptAndReported) {
   EXPECT_EQ(nlohmann::json::parse(text_of(out / "result.json"))["name"], "tiny");
   EXPECT_EQ(text_of(out / "experiment.toml"), kExperiment);
   const std::string batches = text_of(out / "raw" / "case01-round01.batches.csv");
-  EXPECT_EQ(batches.rfind("job,batch,queries,node,leased_s,started_s,committed_s\n", 0), 0U);
+  EXPECT_EQ(batches.rfind("job,batch,queries,node,leased_s,started_s,committed_s,done_milli\n", 0), 0U);
   EXPECT_GT(std::count(batches.begin(), batches.end(), '\n'), 50) << "every committed batch is a line";
   EXPECT_NE(text_of(out / "raw" / "case01-round01.events.jsonl").find("node_dead"), std::string::npos);
   EXPECT_NE(text_of(out / "rates.gnuplot").find("no real inference"), std::string::npos) << "titles say what the engine is";

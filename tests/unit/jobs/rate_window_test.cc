@@ -45,6 +45,21 @@ TEST(RateWindow, CountsABatchForTheTimeInWhichItWasComputed) {
   EXPECT_EQ(rates.longest_us(1006), 0U);
 }
 
+TEST(RateWindow, CountsABatchAsUnevenlyAsItWasComputed) {
+  RateWindow rates;
+  rates.add(at_ms(5'000), 16, 4'000'000, {500, 500, 750});  // half of it in its first second, nothing in the second one
+  EXPECT_EQ(rates.processed_milli(1001, 1001), 8'000U);
+  EXPECT_EQ(rates.processed_milli(1002, 1002), 0U);
+  EXPECT_EQ(rates.processed_milli(1003, 1003), 4'000U);
+  EXPECT_EQ(rates.processed_milli(1004, 1004), 4'000U);
+}
+
+TEST(RateWindow, StepsThatCannotBeTrueChangeNothingOfTheSum) {
+  RateWindow rates;
+  rates.add(at_ms(5'000), 16, 4'000'000, {900, 100, 65535});
+  EXPECT_EQ(rates.processed_milli(1001, 1004), 16'000U);
+}
+
 TEST(RateWindow, MergesLatenciesOfTheWindow) {
   RateWindow rates;
   rates.add(at_ms(0), 10, 1'000'000);  // outside

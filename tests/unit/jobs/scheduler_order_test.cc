@@ -55,7 +55,7 @@ class Order : public testing::Test {
     std::map<JobId, std::uint64_t> passes;
     for (const auto& [id, order] : scheduler.order_due(at_ms(ms))) {
       if (id != NodeId{node}) continue;
-      for (const JobPass& job : order) passes[job.job] = job.pass;
+      for (const JobPass& job : order.jobs) passes[job.job] = job.pass;
     }
     return passes;
   }
@@ -191,13 +191,13 @@ TEST_F(Order, TwoThatBecomeFreeTogetherAreNotToldTheSame) {
   runs(take(1, 1), 0, 1000);
   runs(take(2, 1), 0, 1000);
   std::map<NodeId, JobId> first;
-  for (const auto& [node, order] : scheduler.order_due(at_ms(2990))) first[node] = order.front().job;
+  for (const auto& [node, order] : scheduler.order_due(at_ms(2990))) first[node] = order.jobs.front().job;
   ASSERT_EQ(first.size(), 2U);
   EXPECT_EQ(first.at(NodeId{1}), JobId{2});
   // Level after that: the second one must not make good the same lag again.
   const auto orders = scheduler.order_due(at_ms(3500));
   ASSERT_EQ(orders.size(), 2U);
-  const auto gap = [](const std::vector<JobPass>& order) { return order.back().pass - order.front().pass; };
+  const auto gap = [](const JobOrder& order) { return order.jobs.back().pass - order.jobs.front().pass; };
   EXPECT_LT(gap(orders[1].second), gap(orders[0].second));
 }
 
@@ -252,8 +252,129 @@ TEST_F(Order, WhatRanBeforeTheTakeoverCountsFromThenOn) {
   std::map<JobId, std::uint64_t> passes;
   const auto orders = other.order_due(at_ms(1000));
   ASSERT_FALSE(orders.empty());
-  for (const JobPass& job : orders[0].second) passes[job.job] = job.pass;
+  for (const JobPass& job : orders[0].second.jobs) passes[job.job] = job.pass;
   EXPECT_EQ(passes.at(JobId{1}) - passes.at(JobId{2}), 5 * kPassPerQuery) << "half of one batch, and nothing of the other";
+}
+
+// ---- by processor time ----
+
+/// Two nodes; a batch takes a second of a processor and, since these are shared, two seconds.
+class ProcessorOrder : public Order {
+ protected:
+  ProcessorOrder() {
+    world(2, 2);
+    for (std::uint64_t job = 1; job <= 2; ++job) {
+      for (int i = 0; i < 2; ++i) {
+        BatchCommit commit = commit_of(any_of(JobId{job}), kBatchUs);
+        commit.cpu_us = 1'000'000;
+        EXPECT_TRUE(scheduler.committed(commit));
+      }
+    }
+    refill();
+  }
+  std::map<JobId, JobPass> passes(std::int64_t ms) {
+    std::map<JobId, JobPass> told;
+    const auto orders = scheduler.order_due(at_ms(ms));
+    EXPECT_FALSE(orders.empty());
+    for (const auto& [id, order] : orders) {
+      for (const JobPass& job : order.jobs) told[job.job] = job;
+    }
+    return told;
+  }
+  void tell(const Assignment& given, std::uint32_t elapsed_ms, std::uint64_t cpu_us, bool loading = false) {
+    scheduler.progress(given.node, {{key_of(given), elapsed_ms, cpu_us, loading}}, at_ms(10'000 + elapsed_ms));
+  }
+};
+
+TEST_F(ProcessorOrder, AJobIsAheadByWhatItsExecutorsHad) {
+  const Assignment first = take(1, 1);
+  const Assignment second = take(2, 2);
+  tell(first, 0, 0);
+  tell(second, 0, 0);
+  tell(first, 1000, 700'000);
+  tell(second, 1000, 300'000);
+  const auto told = passes(11'000);
+  // 7 and 3 of 10 queries are done, 5 is the mean; together they go on by ten in a second, each by five.
+  EXPECT_NEAR(told.at(JobId{1}).lead_ms, 400, 40);
+  EXPECT_NEAR(told.at(JobId{2}).lead_ms, -400, 40);
+}
+
+TEST_F(ProcessorOrder, ABatchThatWaitsForItsModelIsNoWorkDone) {
+  const Assignment first = take(1, 1);
+  const Assignment second = take(2, 2);
+  tell(first, 0, 0, true);
+  tell(second, 0, 0);
+  tell(first, 900, 0, true);
+  tell(second, 900, 500'000);
+  const auto told = passes(10'900);
+  EXPECT_LT(told.at(JobId{1}).lead_ms, 0);
+  EXPECT_EQ(told.at(JobId{1}).lead_ms, -told.at(JobId{2}).lead_ms);
+}
+
+TEST_F(ProcessorOrder, AJobThatIsHeldBackByItsLimitHasNoLead) {
+  scheduler.change_job(JobId{2}, 1000, 1, 0, at_ms(10'000));  // a query in a thousand seconds
+  for (int i = 0; i < 10; ++i) (void)all_next(scheduler, at_ms(10'000));
+  const Assignment first = take(1, 1);
+  tell(first, 0, 0);
+  tell(first, 1000, 700'000);
+  const auto told = passes(11'000);
+  EXPECT_EQ(told.at(JobId{1}).lead_ms, 0) << "nobody to compare with";
+}
+
+// ---- what is planned ----
+
+TEST_F(Order, NodesThatBecomeFreeTogetherArePlannedDifferentJobs) {
+  world(2, 2);
+  runs(take(1, 1), 0, 1000);
+  runs(take(2, 2), 0, 1000);
+  std::map<NodeId, std::vector<JobId>> next;
+  for (const auto& [node, order] : scheduler.order_due(at_ms(2900))) next[node] = order.next;
+  ASSERT_EQ(next.size(), 2U);
+  ASSERT_EQ(next[NodeId{1}].size(), 1U);
+  ASSERT_EQ(next[NodeId{2}].size(), 1U);
+  EXPECT_NE(next[NodeId{1}], next[NodeId{2}]);
+}
+
+TEST_F(Order, WhatIsPlannedForAMomentFromNowStays) {
+  world(2, 2);
+  runs(take(1, 1), 0, 1000);
+  runs(take(2, 2), 0, 1000);
+  const auto planned = [&](std::int64_t ms) {
+    std::map<NodeId, std::vector<JobId>> next;
+    for (const auto& [node, order] : scheduler.order_due(at_ms(ms))) next[node] = order.next;
+    return next;
+  };
+  const auto before = planned(2900);
+  // Node 1 has computed its batch and started what was planned, but only the first is known yet: the other node keeps its job.
+  scheduler.progress(NodeId{1}, {}, at_ms(2950));
+  EXPECT_EQ(planned(2960), before);
+}
+
+TEST_F(Order, AStartIsOffThePlan) {
+  world(1, 2);
+  runs(take(1, 1), 0, 1000);
+  const auto first = scheduler.order_due(at_ms(2900));
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].second.after_starts, 0U);
+  EXPECT_EQ(first[0].second.next, std::vector<JobId>{JobId{2}});
+  scheduler.starts(NodeId{1}, 1);
+  const Assignment second = take(1, 2);
+  scheduler.progress(NodeId{1}, {{key_of(second), 0}}, at_ms(3000));
+  const auto then = scheduler.order_due(at_ms(4900));
+  ASSERT_EQ(then.size(), 1U);
+  EXPECT_EQ(then[0].second.after_starts, 1U);
+  EXPECT_EQ(then[0].second.next, std::vector<JobId>{JobId{1}});
+}
+
+TEST_F(Order, ANewJobIsNotKeptOutByThePlan) {
+  world(1, 2);
+  runs(take(1, 1), 0, 1000);
+  ASSERT_FALSE(scheduler.order_due(at_ms(2900)).empty());
+  scheduler.add_job(job_of(3, 100'000, 10), {}, true, at_ms(2950));
+  refill();
+  const auto then = scheduler.order_due(at_ms(2960));
+  ASSERT_EQ(then.size(), 1U);
+  EXPECT_EQ(then[0].second.next, std::vector<JobId>{JobId{3}});
 }
 
 TEST_F(Order, UnstartedLeasesAreGivenAgainWithTheNewPriority) {

@@ -64,7 +64,7 @@ class WorkerOrder : public testing::Test {
     note(out);
     return running;
   }
-  void order(std::vector<JobPass> jobs) { queue.ordered(JobOrder{std::move(jobs)}, now); }
+  void order(std::vector<JobPass> jobs) { queue.ordered(JobOrder{std::move(jobs), {}, 0}, now); }
 
   WorkerQueue queue{1, 1'000'000};
   Time now = kStart;
@@ -139,6 +139,93 @@ TEST_F(WorkerOrder, ALeaseThatIsGivenAgainTakesItsNewPriority) {
   give({raised});
   EXPECT_EQ(queue.size(), 3U);
   EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+// ---- the plan of the coordinator ----
+
+TEST_F(WorkerOrder, StartsWhatIsPlannedForItThoughAnotherLagsMore) {
+  give({lease(1, 1, 10), lease(2, 0, 99), lease(2, 1, 99)});
+  JobOrder told{{{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}}, {JobId{1}, JobId{2}}, queue.starts()};
+  queue.ordered(told, now);
+  EXPECT_EQ(finish(1000), "j1/b1");
+  EXPECT_EQ(finish(1100), "j2/b0") << "second in the plan";
+  give({lease(1, 2, 10)});
+  EXPECT_EQ(finish(1200), "j2/b1") << "the plan is used up: what lags most";
+}
+
+TEST_F(WorkerOrder, APlanThatDoesNotKnowOfAStartIsNotFollowedTwice) {
+  give({lease(1, 1, 10), lease(1, 2, 10), lease(2, 0, 99)});
+  const JobOrder told{{{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}}, {JobId{1}}, queue.starts()};
+  queue.ordered(told, now);
+  EXPECT_EQ(finish(1000), "j1/b1");
+  queue.ordered(told, now);  // sent before that start was known
+  EXPECT_EQ(finish(1100), "j2/b0");
+}
+
+TEST_F(WorkerOrder, APlannedJobWithoutAReadyBatchIsPassedOver) {
+  give({lease(1, 1, 10), lease(2, 0, 99)});
+  queue.ordered(JobOrder{{{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}}, {JobId{3}}, queue.starts()}, now);
+  EXPECT_EQ(finish(1000), "j2/b0");
+}
+
+TEST_F(WorkerOrder, UrgentWorkGoesBeforeThePlan) {
+  give({lease(1, 1, 10), lease(3, 0, 99)}, true);
+  queue.ordered(JobOrder{{{JobId{1}, 1000, 10}}, {JobId{1}}, queue.starts()}, now);
+  EXPECT_EQ(finish(1000), "j3/b0");
+}
+
+// ---- shares of a processor ----
+
+TEST_F(WorkerOrder, AnExecutorIsAsNiceAsItsJobIsAhead) {
+  queue.started(0, computing, now, 0);
+  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice) << "nothing told";
+  const auto nice = [&](std::int32_t lead_ms) {
+    order({{JobId{2}, 1000, 10, -lead_ms}, {JobId{1}, 1000, 10, lead_ms}});
+    return queue.executor_nice(0, now);
+  };
+  const auto step = static_cast<std::int32_t>(kNiceStep / std::chrono::milliseconds(1));
+  EXPECT_EQ(nice(0), kExecutorNice);
+  EXPECT_EQ(nice(3 * step), kExecutorNice + 3);
+  EXPECT_EQ(nice(-2 * step), kExecutorNice - 2);
+  EXPECT_EQ(nice(60'000), kExecutorNiceMax);
+  EXPECT_EQ(nice(-60'000), kExecutorNiceMin);
+  EXPECT_EQ(queue.executor_nice(0, now + kJobOrderAgeMax + Duration(1)), kExecutorNice) << "old news";
+}
+
+TEST_F(WorkerOrder, AnIdleExecutorAndOneOfAnUnknownJobAreAsNiceAsEver) {
+  order({{JobId{1}, 1000, 10, 600}});
+  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice) << "handed over, not begun";
+  queue.started(0, computing, now, 0);
+  order({{JobId{2}, 1000, 10, 600}});
+  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice);
+}
+
+TEST_F(WorkerOrder, UrgentWorkGetsMostOfTheProcessor) {
+  give({lease(3, 0, 99)}, true);
+  EXPECT_EQ(finish(1000), "j3/b0");
+  queue.started(0, computing, now, 0);
+  order({{JobId{1}, 1000, 10, 0}});
+  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNiceMin);
+}
+
+TEST_F(WorkerOrder, TellsHowFarItsBatchesAreByProcessorTime) {
+  queue.started(0, computing, now, 0, 5'000'000);
+  EXPECT_TRUE(queue.running_batches(now).at(0).loading) << "a model that it has not computed yet";
+  queue.loaded(0, computing, at_ms(300), 5'200'000);
+  queue.executor_time(0, 5'300'000, at_ms(500));
+  const auto batches = queue.running_batches(at_ms(500));
+  ASSERT_EQ(batches.size(), 1U);
+  EXPECT_EQ(batches[0], (RunningBatch{computing, 500, 100'000, false}));
+  EXPECT_TRUE(queue.shares_processors()) << "half of one";
+  queue.executor_time(0, 5'500'000, at_ms(700));
+  EXPECT_FALSE(queue.shares_processors()) << "a whole one";
+
+  WorkerOutput out;
+  ASSERT_TRUE(queue.finished(0, computing, 0, 0, at_ms(1000), out, 300'000, 5'700'000));
+  queue.stored(computing, BlockRef{}, NodeId{1}, at_ms(1000), out);
+  ASSERT_EQ(out.offer.size(), 1U);
+  EXPECT_EQ(out.offer[0].cpu_us, 500'000U) << "without loading";
+  EXPECT_EQ(out.offer[0].done_milli, (std::vector<std::uint16_t>{0, 100, 400, 733}));  // after 200, 400, 600, 800 ms
 }
 
 /// Models are loaded again and again; the jobs advance by 1000 passes a second.

@@ -107,7 +107,7 @@ TEST(WorkerQueue, TakesALeaseFromGrantToAnsweredOffer) {
   queue.stored(key_of(given), result_block(1), kSelf, at_us(1500), out);
   ASSERT_EQ(out.offer.size(), 1U);
   EXPECT_EQ(out.offer[0],
-            (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700, {}, 0, 100, 100, 0, 300}));
+            (BatchCommit{JobId{1}, 7, 1, kSelf, result_block(1), 16, 3, kWall, 1300, 700, {}, 0, 100, 100, 0, 300, 0, {}}));
   EXPECT_EQ(queue.size(), 1U);
   EXPECT_TRUE(out.discard.empty());
 
@@ -626,7 +626,7 @@ TEST(WorkerQueue, TellsWhatItsExecutorsComputeNow) {
   EXPECT_TRUE(queue.running_batches(at_us(5000)).empty()) << "handed over, not begun";
   queue.started(1, LeaseKey{JobId{1}, 1, 1}, at_us(1000), kWall);
   queue.started(0, LeaseKey{JobId{1}, 0, 1}, at_us(3000), kWall);
-  EXPECT_EQ(queue.running_batches(at_us(8999)), (std::vector<RunningBatch>{{{JobId{1}, 1, 1}, 7}, {{JobId{1}, 0, 1}, 5}}));
+  EXPECT_EQ(queue.running_batches(at_us(8999)), (std::vector<RunningBatch>{{{JobId{1}, 1, 1}, 7, 0, true}, {{JobId{1}, 0, 1}, 5, 0, true}}));
   (void)queue.finished(1, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(9000), out);
   EXPECT_EQ(queue.running_batches(at_us(9000)).size(), 1U);
 }

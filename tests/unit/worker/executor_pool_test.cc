@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,8 +35,14 @@ class ExecutorPoolTest : public ::testing::Test {
   ExecutorPool& pool() {
     if (!pool_) {
       pool_ = std::make_unique<ExecutorPool>(
-          loop_, options_, [this](std::uint32_t /*slot*/, LeaseKey lease, Time /*at*/) { started_.push_back(lease.batch); },
-          [this](ExecutorPool::Outcome outcome) { outcomes_.push_back(std::move(outcome)); });
+          loop_, options_,
+          ExecutorPool::Handlers{[this](std::uint32_t /*slot*/, LeaseKey lease, Time /*at*/, std::uint64_t /*cpu_us*/) {
+                                   started_.push_back(lease.batch);
+                                 },
+                                 [this](std::uint32_t /*slot*/, LeaseKey lease, Time /*at*/, std::uint64_t /*cpu_us*/) {
+                                   loaded_.push_back(lease.batch);
+                                 },
+                                 [this](ExecutorPool::Outcome outcome) { outcomes_.push_back(std::move(outcome)); }});
     }
     return *pool_;
   }
@@ -72,6 +79,7 @@ class ExecutorPoolTest : public ::testing::Test {
   ExecutorPool::Options options_;
   EventLoop loop_;
   std::vector<BatchIndex> started_;
+  std::vector<BatchIndex> loaded_;
   std::vector<ExecutorPool::Outcome> outcomes_;
   std::unique_ptr<ExecutorPool> pool_;
 };
@@ -88,6 +96,34 @@ TEST_F(ExecutorPoolTest, AnswersInOrderAndTellsEachStart) {
     EXPECT_EQ(outcomes_[batch].rows.view(), "{\"index\":" + std::to_string(batch) + ",\"query\":\"q\",\"top\":[]}\n");
   }
   EXPECT_EQ(pool().pids().size(), 1U);
+}
+
+TEST_F(ExecutorPoolTest, TellsWhenAModelWasLoadedAndHowMuchProcessorTimeThereWas) {
+  pool().start(0, task(0));
+  ASSERT_TRUE(wait_outcomes(1));
+  EXPECT_EQ(loaded_, std::vector<BatchIndex>{0});
+  EXPECT_GT(outcomes_[0].cpu_us, 0U) << "starting takes some";
+  EXPECT_GE(pool().cpu_us().at(0), outcomes_[0].cpu_us);
+  pool().start(0, task(1));
+  ASSERT_TRUE(wait_outcomes(2));
+  EXPECT_EQ(loaded_.size(), 1U) << "the same model";
+}
+
+TEST_F(ExecutorPoolTest, AChildIsAsNiceAsItIsToldAndSoIsTheNextOne) {
+  const auto nice = [&] { return getpriority(PRIO_PROCESS, static_cast<id_t>(pool().pids().at(0))); };
+  pool().start(0, task(0));
+  ASSERT_TRUE(wait_outcomes(1));
+  EXPECT_EQ(nice(), kExecutorNice);
+  pool().set_nice(0, kExecutorNice + 4);
+  if (pool().usage().fixed_nice) GTEST_SKIP() << "this process may not renice its children";
+  EXPECT_EQ(nice(), kExecutorNice + 4);
+  pool().set_nice(0, kExecutorNiceMin);
+  EXPECT_EQ(nice(), kExecutorNiceMin);
+  kill(pool().pids().at(0), SIGKILL);
+  pool().start(0, task(1));
+  pool().start(0, task(2));
+  ASSERT_TRUE(wait_outcomes(3));
+  EXPECT_EQ(nice(), kExecutorNiceMin);
 }
 
 TEST_F(ExecutorPoolTest, SlotsWorkSideBySide) {
