@@ -131,6 +131,7 @@ class Scheduler::Plan {
 
   void add_node(NodeEntry& node) {
     if (!node.open) return;
+    slots_ += node.slots;
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
       const auto found = index_.find(lease.job);
@@ -163,7 +164,8 @@ class Scheduler::Plan {
   }
 
   /// How far the jobs of one priority that compete are from their mean. The others are held back by something else: more of a
-  /// processor would not help them, and they would shift the mean.
+  /// processor would not help them, and they would shift the mean. With more jobs than slots some wait for a slot at any time; then
+  /// what runs is best done with soon, whoever is ahead.
   void add_leads() {
     struct Peers {
       double level = 0;
@@ -171,6 +173,7 @@ class Scheduler::Plan {
       double jobs = 0;
     };
     std::map<std::int64_t, Peers> peers;
+    if (slots_ < jobs_.size()) return;
     const auto counts = [&](const PlanJob& job) { return !job.waits && scheduler_.competes(job.entry->spec.id); };
     for (const PlanJob& job : jobs_) {
       if (!counts(job)) continue;
@@ -201,17 +204,32 @@ class Scheduler::Plan {
 
   [[nodiscard]] double part_soon(const PlanJob& job) const { return std::min(1.0, look_ / job.took_us); }
 
+  /// Whose batch the node will be done with first.
+  [[nodiscard]] JobId next_to_end(const NodeEntry& node) const {
+    const auto left_us = [&](const auto& run) { return run.second.ended ? 0 : run.second.left_us(now_); };
+    const auto first = std::min_element(node.runs.begin(), node.runs.end(),
+                                        [&](const auto& one, const auto& other) { return left_us(one) < left_us(other); });
+    return first == node.runs.end() ? JobId{} : first->first.job;
+  }
   [[nodiscard]] bool may_start(const PlanJob& job, const NodeEntry& node) const {
     if (!job.entry->has_work() && held_at(*job.entry, node) == 0) return false;
     return !scheduler_.bounded_ || scheduler_.may_use(*job.entry, node);
   }
-  [[nodiscard]] double standing(const PlanJob& job) const { return job.soon + job.batch_cost * part_soon(job) / 2; }
+  /// With half of a batch added. A job stays at the slot that has just done a batch of it unless another lags by more than half a
+  /// batch: where there are slots enough each keeps its own, and shares of the processors make them even. Batches that compute
+  /// evenly end together, and what is chosen then would follow from old news.
+  [[nodiscard]] double standing_of(const PlanJob& job, bool stays) const {
+    const double half = job.batch_cost * part_soon(job) / 2;
+    return stays ? job.soon : job.soon + half;
+  }
 
   /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it has
   /// become clearly wrong: it may have begun with it, and then a new plan would give the same job to others as well.
   [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
+    const JobId last = place == 0 && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
+    const auto standing = [&](const PlanJob& job) { return standing_of(job, job.entry->spec.id == last); };
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;
@@ -247,6 +265,7 @@ class Scheduler::Plan {
   Time now_;
   double look_ = static_cast<double>(kLookAhead.count());
   std::uint64_t origin_ = 0;
+  std::size_t slots_ = 0;
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;
   std::priority_queue<Turn> turns_;

@@ -180,6 +180,12 @@ NodeUsage AgentShell::usage() {
   const ProcessUsage::Sample processes =
       processes_.age(now) < kUsageAgeMin ? processes_.last() : processes_.sample(executors_.pids(), now);
   const ExecutorPool::Usage executors = executors_.usage();
+  if (executors.fixed_nice && !std::exchange(fixed_nice_told_, true)) {
+    spdlog::warn(
+        "this process may not make its executors less nice again: where they share processors, rates are evened out at batch "
+        "borders only; give it CAP_SYS_NICE or a limit of nice of {} (LimitNICE=+{} of systemd)",
+        20 - kExecutorNiceMin, kExecutorNiceMin);
+  }
   NodeUsage usage;
   usage.capacity_bytes = store.capacity_bytes;
   usage.free_bytes = store.free_bytes;

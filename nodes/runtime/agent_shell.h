@@ -76,6 +76,7 @@ class AgentShell {
   ProcessUsage processes_;
   std::map<LeaseKey, FetchedBatch> fetched_;  ///< bounded by the queue's input limit
   bool changed_ = false;
+  bool fixed_nice_told_ = false;
   EventLoop::TimerId timer_ = 0;
   Time timer_at_ = kNever;
 };

@@ -11,7 +11,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <string_view>
@@ -161,10 +160,12 @@ void ExecutorProcess::set_nice(int nice) {
     const bool allowed = setpriority(PRIO_PROCESS, who, nice - 1) == 0 && setpriority(PRIO_PROCESS, who, nice) == 0;
     renice_ = allowed ? Renice::allowed : Renice::forbidden;
   }
-  if (std::FILE* session = std::fopen(fmt::format("/proc/{}/autogroup", pid_).c_str(), "we"); session != nullptr) {
-    std::fputs(std::to_string(nice).c_str(), session);
-    std::fclose(session);
-  }
+  const std::string session = fmt::format("/proc/{}/autogroup", pid_);
+  const int file = open(session.c_str(), O_WRONLY | O_CLOEXEC);
+  if (file < 0) return;
+  const std::string text = std::to_string(nice);
+  session_reniced_ = write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) || session_reniced_;
+  close(file);
 }
 
 std::string ExecutorProcess::end(Duration patience) {
