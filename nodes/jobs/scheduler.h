@@ -61,7 +61,6 @@ inline constexpr Duration kChoiceTime = std::chrono::milliseconds(1000);  ///< o
 inline constexpr std::uint32_t kChoiceBatchesMax = 8;                     ///< a slot and job
 /// JobOrder: at once when something changed, but not more often than this ...
 inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
-inline constexpr Duration kPacesInterval = std::chrono::milliseconds(100);  ///< when nothing began or ended, or than this ...
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
 inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
@@ -265,7 +264,6 @@ class Scheduler {
   bool expect_more(const JobEntry& job);
   static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
-  void paces_changed(Time now);
   [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
   void level_new_jobs(Time now);
   [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(Time now);

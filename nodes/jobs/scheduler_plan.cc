@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
 constexpr double kUnknownUs = 1e6;
+constexpr std::uint32_t kOwnProcessorMilli = 800;
 constexpr double kPlanFirmUs = 200e3;  // before a node's turn: about what its news, a new plan and the way back take
 constexpr double kLeadMaxMs = 60'000;
 
@@ -135,6 +136,7 @@ class Scheduler::Plan {
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
       const auto found = index_.find(lease.job);
+      shares_ = shares_ || (run.by_processor() && run.pace_milli < kOwnProcessorMilli);
       if (!run.ended && busy < node.slots) {
         ++busy;
         turns_.push({run.left_us(now_), &node});
@@ -215,12 +217,12 @@ class Scheduler::Plan {
     if (!job.entry->has_work() && held_at(*job.entry, node) == 0) return false;
     return !scheduler_.bounded_ || scheduler_.may_use(*job.entry, node);
   }
-  /// With half of a batch added. A job stays at the slot that has just done a batch of it unless another lags by more than half a
-  /// batch: where there are slots enough each keeps its own, and shares of the processors make them even. Batches that compute
-  /// evenly end together, and what is chosen then would follow from old news.
+  /// With half of a batch added. A job keeps the only slot that it has unless another lags by more than a batch: shares of the
+  /// processors make them even. Batches that compute evenly end together, and what is chosen then would follow from old news. (Not
+  /// where each executor has a processor of its own: there only the choice makes them even.)
   [[nodiscard]] double standing_of(const PlanJob& job, bool stays) const {
     const double half = job.batch_cost * part_soon(job) / 2;
-    return stays ? job.soon : job.soon + half;
+    return stays ? job.soon - half : job.soon + half;
   }
 
   /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it has
@@ -228,8 +230,8 @@ class Scheduler::Plan {
   [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
-    const JobId last = place == 0 && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
-    const auto standing = [&](const PlanJob& job) { return standing_of(job, job.entry->spec.id == last); };
+    const JobId last = place == 0 && shares_ && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
+    const auto standing = [&](const PlanJob& job) { return standing_of(job, job.entry->spec.id == last && job.entry->runs <= 1); };
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;
@@ -266,6 +268,7 @@ class Scheduler::Plan {
   double look_ = static_cast<double>(kLookAhead.count());
   std::uint64_t origin_ = 0;
   std::size_t slots_ = 0;
+  bool shares_ = false;  // executors share processors
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;
   std::priority_queue<Turn> turns_;

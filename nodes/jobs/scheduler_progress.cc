@@ -75,7 +75,7 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
       }
       if (told.cpu_us == known->second.cpu_us) continue;
       note_pace(known->second, told, now);
-      paces_changed(now);
+      news(now);
       continue;
     }
     JobEntry* job = find(lease.job);
@@ -174,12 +174,6 @@ Duration Scheduler::order_interval() const { return kOrderIntervalMin * (1 + nod
 void Scheduler::news(Time now) {
   if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return;
   order_at_ = std::min(order_at_, std::max(now, ordered_at_ + order_interval()));
-}
-
-/// Known batches got more or less of their processors: no hurry, but shares follow from it.
-void Scheduler::paces_changed(Time now) {
-  if (config_.policy != SchedulePolicy::fair_rate || order_.order().size() < 2) return;
-  order_at_ = std::min(order_at_, std::max(now, ordered_at_ + std::max(order_interval(), kPacesInterval)));
 }
 
 /// Batches of milliseconds are fair enough in the order in which they were leased. And in a cluster of so many nodes that each

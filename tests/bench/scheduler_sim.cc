@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,7 +34,7 @@ Scenario shared(const std::string& name, std::uint32_t workers, std::vector<SimJ
   scenario.workers = workers;
   scenario.cores = 2;
   scenario.seconds = 180;
-  scenario.noise = 0.1;
+  scenario.noise = getenv("NOISE") ? atof(getenv("NOISE")) : 0.1;
   scenario.jobs = std::move(jobs);
   for (std::size_t i = 1; i < scenario.jobs.size(); ++i) scenario.jobs[i].arrives_s = 10;
   return scenario;
