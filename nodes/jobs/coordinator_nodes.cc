@@ -167,6 +167,7 @@ void Coordinator::Impl::judge_takeover(Time now) {
     return entry.second.state == NodeState::alive && !entry.second.session;
   });
   serving_ = all_here || now >= grace_until_;
+  if (serving_) scheduler_.redo_gaps();
 }
 
 // ---- membership -------------------------------------------------------------------------------------------------------

@@ -159,6 +159,9 @@ class Scheduler {
   [[nodiscard]] bool adopt(NodeId node, const LeaseKey& lease, HeldStage stage, Time now);
   /// Leases that are out at that node and not in `held` are to be given again: no failure of anybody. Returns how many.
   std::size_t reconcile(NodeId node, const std::set<LeaseKey>& held);
+  /// All nodes have said what they hold. Batches below others that are out or done were leased before those: whoever held them is
+  /// gone (the old coordinator computed, too), so they are to be given again at once. Returns how many.
+  std::size_t redo_gaps();
 
   // -- leases --
 

@@ -162,6 +162,23 @@ std::size_t Scheduler::reconcile(NodeId id, const std::set<LeaseKey>& held) {
   return nodes_.contains(id) ? lose_at(id, &held) : 0;
 }
 
+std::size_t Scheduler::redo_gaps() {
+  std::size_t gaps = 0;
+  for (auto& [id, job] : jobs_) {
+    std::uint64_t end = job->out.empty() ? 0 : job->out.rbegin()->first;
+    const auto last = std::find(job->committed.rbegin(), job->committed.rend(), true);
+    end = std::max(end, job->first + static_cast<std::uint64_t>(job->committed.rend() - last));
+    for (std::uint64_t at = job->next; at < std::min(end, job->batches); ++at) {
+      const auto batch = static_cast<BatchIndex>(at);
+      if (job->is_committed(at) || job->out.contains(batch)) continue;
+      gaps += job->to_redo.insert(batch).second ? 1U : 0U;
+    }
+    job->skip_taken();
+    refresh_runnable(*job, false);
+  }
+  return gaps;
+}
+
 /// The leases of a node are lost, but for those that are in `held`.
 std::size_t Scheduler::lose_at(NodeId id, const std::set<LeaseKey>* held) {
   std::size_t count = 0;

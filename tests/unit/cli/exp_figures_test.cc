@@ -31,17 +31,18 @@ class Story {
     recorder.watch_job(report, name, weight, wall(accepted_s) - 100);
   }
   void tell(double s, std::uint32_t node, const std::string& type, std::uint64_t job, std::int64_t batch,
-            const std::string& text) {
+            const std::string& text, const std::vector<std::uint16_t>& done_milli = {}) {
     EventNotice notice;
     notice.sequence = ++sequences_[node];
-    notice.event = Event{wall(s), NodeId{node}, type, JobId{job}, batch, text};
+    notice.event = Event{wall(s), NodeId{node}, type, JobId{job}, batch, text, done_milli};
     recorder.notice(at(s), notice);
   }
-  void batch(std::uint64_t job, std::int64_t number, std::uint32_t node, double started_s, double committed_s) {
+  void batch(std::uint64_t job, std::int64_t number, std::uint32_t node, double started_s, double committed_s,
+             const std::vector<std::uint16_t>& done_milli = {}) {
     const std::string name = "j" + std::to_string(job) + "/b" + std::to_string(number);
     tell(started_s, 1, "batch_leased", job, number, name + " to n" + std::to_string(node));
     tell(started_s, node, "batch_started", job, number, "slot 0");
-    tell(committed_s, 1, "batch_committed", job, number, name + " by n" + std::to_string(node));
+    tell(committed_s, 1, "batch_committed", job, number, name + " by n" + std::to_string(node), done_milli);
   }
   /// Batches one after the other from `from` to `to`.
   void stream(std::uint64_t job, std::uint32_t node, double from, double to, double each, std::int64_t first = 0) {
@@ -66,6 +67,17 @@ TEST(ExpRecording, CountsWorkWhereItWasDone) {
   EXPECT_NEAR(recording.processed_rate(0, 4, 5), 0, 1e-9);
   EXPECT_NEAR(recording.committed_rate(0, 2.5, 3.5), 10, 1e-9);
   EXPECT_NEAR(recording.machines(0, 0, 4), 0.5, 1e-9);
+}
+
+TEST(ExpRecording, CountsWorkAsUnevenlyAsItWasDone) {
+  Story story;
+  story.job(1, "a", 10, -5);
+  story.batch(1, 0, 2, 1, 5, {700, 800, 900});  // after 1, 2 and 3 of 4 s
+  const Recording recording = story.recorder.finish(Story::wall(10));
+  EXPECT_NEAR(recording.processed_rate(0, 1, 2), 7, 1e-6);
+  EXPECT_NEAR(recording.processed_rate(0, 1.5, 2), 7, 1e-6);
+  EXPECT_NEAR(recording.processed_rate(0, 2, 5), 1, 1e-6);
+  EXPECT_NEAR(recording.processed_rate(0, 0, 10), 1, 1e-6) << "all of it, once";
 }
 
 TEST(ExpRecording, TakesTheStartOfTheNodeThatCommitted) {

@@ -56,6 +56,32 @@ TEST_F(SchedulerAdoption, AnAdoptedLeaseIsOutAtThatNodeAndNotGivenAgain) {
   EXPECT_EQ(scheduler_.leased_at(NodeId{1}), 0U);
 }
 
+TEST_F(SchedulerAdoption, WhatTheOldCoordinatorHeldIsGivenAtOnceThoughEverybodyIsFull) {
+  Scheduler scheduler({});
+  for (std::uint32_t node = 1; node <= 2; ++node) scheduler.add_node(NodeId{node}, 1);
+  scheduler.add_job(job_of(1, 1000, 10), {true, false, true}, true, kStart);  // 100 batches
+  for (BatchIndex batch = 4; batch < 40; batch += 2) {
+    ASSERT_TRUE(scheduler.adopt(NodeId{1 + batch / 2 % 2}, key(1, batch), kWaiting, kStart));
+  }
+  for (std::uint32_t node = 1; node <= 2; ++node) {
+    scheduler.batch_time(NodeId{node}, 2'000'000);
+    ASSERT_GE(scheduler.leased_at(NodeId{node}), scheduler.credit_of(NodeId{node}));
+  }
+  EXPECT_TRUE(all_next(scheduler).empty()) << "no credit";
+  EXPECT_EQ(scheduler.redo_gaps(), 19U);  // 1 and 3 to 37, without those that are out or done
+  const auto given = all_next(scheduler);
+  ASSERT_EQ(given.size(), 2 * kRedoLeasesPerSlot);
+  EXPECT_EQ(given[0].lease.batch, 1U);
+  EXPECT_EQ(given[1].lease.batch, 3U);
+  EXPECT_EQ(scheduler.redo_gaps(), 0U) << "once";
+}
+
+TEST_F(SchedulerAdoption, WithoutGapsNothingIsGivenAgain) {
+  ASSERT_TRUE(scheduler_.adopt(NodeId{1}, key(1, 0), kRunning, kStart));
+  ASSERT_TRUE(scheduler_.adopt(NodeId{2}, key(1, 1), kWaiting, kStart));
+  EXPECT_EQ(scheduler_.redo_gaps(), 0U);
+}
+
 TEST_F(SchedulerAdoption, ABatchIsAdoptedOnce) {
   ASSERT_TRUE(scheduler_.adopt(NodeId{1}, key(1, 0), kRunning, kStart));
   EXPECT_TRUE(scheduler_.adopt(NodeId{1}, key(1, 0), kRunning, kStart)) << "the same lease, said again";
