@@ -195,7 +195,55 @@ TEST(NodeAgent, AHeartbeatSaysWhatRuns) {
   world.pass(world.config.heartbeat_interval);
   const auto beat = body_of<Heartbeat>(world.take(Type::heartbeat));
   EXPECT_EQ(beat.running, 1U);
-  EXPECT_EQ(beat.running_batches, (std::vector<RunningBatch>{{key_of(make_lease(1, 0)), 500}}));
+  EXPECT_EQ(beat.running_batches, (std::vector<RunningBatch>{{key_of(make_lease(1, 0)), 500, 0, true}})) << "its model is to be loaded first";
+  EXPECT_EQ(beat.starts, 1U);
+}
+
+/// A batch of a third of a second has been computed, and the next one runs.
+class LongBatches : public InSession {
+ public:
+  LongBatches() {
+    push(kN2, Epoch{5}, make_grant({make_lease(1, 0), make_lease(1, 1)}));
+    for (BatchIndex batch = 0; batch < 2; ++batch) agent->input_ready(key_of(make_lease(1, batch)), 10, now);
+    obey();
+    const std::uint32_t first = todo.start.at(0).slot;
+    agent->started(first, key_of(make_lease(1, 0)), now, wall(), 1'000'000);
+    now += std::chrono::milliseconds(300);
+    EXPECT_TRUE(agent->finished(first, key_of(make_lease(1, 0)), 0, 1, now, 0, 1'300'000));
+    obey();
+    slot = todo.start.at(1).slot;
+    agent->started(slot, key_of(make_lease(1, 1)), now, wall(), 1'200'000);
+    agent->loaded(slot, key_of(make_lease(1, 1)), now, 1'300'000);
+    obey();
+  }
+  std::uint32_t slot = 0;  ///< of the second one
+};
+
+TEST(NodeAgent, TellsSoonHowFarABatchIsThatSharesItsProcessor) {
+  LongBatches world;
+  bool asked = false;
+  std::optional<RunningBatch> told;
+  for (int ms = 0; ms < 300 && !told; ms += 10) {
+    world.pass(std::chrono::milliseconds(10));
+    if (!world.last.wants_executor_times) continue;
+    asked = true;
+    world.agent->executor_times(std::vector<std::uint64_t>(world.config.slots, 1'340'000), world.now);
+    world.obey();
+    world.pass(std::chrono::milliseconds(100));
+    told = body_of<Heartbeat>(world.take(Type::heartbeat)).running_batches.at(0);
+  }
+  ASSERT_TRUE(asked);
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->cpu_us, 40'000U);
+}
+
+TEST(NodeAgent, AnOrderMakesTheExecutorOfAJobThatLagsLessNice) {
+  LongBatches world;
+  const Lease lease = make_lease(1, 1);
+  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}, 0});
+  EXPECT_EQ(world.last.nice, (std::vector<std::pair<std::uint32_t, int>>{{world.slot, kExecutorNiceMin}}));
+  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}, 0});
+  EXPECT_TRUE(world.last.nice.empty()) << "told already";
 }
 
 TEST(NodeAgent, HeartbeatsUnansweredEndTheSessionAndTheSearchBeginsAtOnce) {
