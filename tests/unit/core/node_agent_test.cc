@@ -227,6 +227,7 @@ TEST(NodeAgent, TellsSoonHowFarABatchIsThatSharesItsProcessor) {
     world.pass(std::chrono::milliseconds(10));
     if (!world.last.wants_executor_times) continue;
     asked = true;
+    world.calls.clear();  // a heartbeat about the start
     world.agent->executor_times(std::vector<std::uint64_t>(world.config.slots, 1'340'000), world.now);
     world.obey();
     world.pass(std::chrono::milliseconds(100));
