@@ -221,6 +221,7 @@ class Scheduler {
     std::uint64_t expected_cpu_us = 0;   ///< 0 = not known
     std::uint64_t cpu_us = 0;            ///< as last told
     Time told{};                         ///< when that was
+    std::uint32_t told_elapsed_ms = 0;   ///< by the node's own clock, since its start
     std::uint32_t pace_milli = 0;        ///< processor time a time, of late; 0 = not known
     std::uint32_t before_milli = 0;      ///< part of it that was computed before this coordinator counted
     bool loading = false;                ///< the model, before it computes

@@ -136,7 +136,7 @@ class Scheduler::Plan {
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
       const auto found = index_.find(lease.job);
-      shares_ = shares_ || (run.by_processor() && run.pace_milli < kOwnProcessorMilli);
+      if (!run.ended) ++(run.by_processor() && run.pace_milli < kOwnProcessorMilli ? sharing_ : alone_);
       if (!run.ended && busy < node.slots) {
         ++busy;
         turns_.push({run.left_us(now_), &node});
@@ -230,7 +230,7 @@ class Scheduler::Plan {
   [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
-    const JobId last = place == 0 && shares_ && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
+    const JobId last = place == 0 && sharing_ > alone_ && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
     const auto standing = [&](const PlanJob& job) { return standing_of(job, job.entry->spec.id == last && job.entry->runs <= 1); };
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
@@ -268,7 +268,8 @@ class Scheduler::Plan {
   double look_ = static_cast<double>(kLookAhead.count());
   std::uint64_t origin_ = 0;
   std::size_t slots_ = 0;
-  bool shares_ = false;  // executors share processors
+  std::size_t sharing_ = 0;  // batches in work whose executors get clearly less than a processor each, and the others
+  std::size_t alone_ = 0;
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;
   std::priority_queue<Turn> turns_;

@@ -46,11 +46,12 @@ double Scheduler::Run::part_per_us() const {
 /// Of the last span that was told, halved into what was known: the kernel hands out a processor in slices.
 void Scheduler::note_pace(Run& run, const RunningBatch& told, Time now) {
   if (told.cpu_us <= run.cpu_us) return;
-  const std::int64_t elapsed_us = (now - std::max(run.told, run.since)).count();
-  if (elapsed_us <= 0) return;
-  const std::uint64_t pace = std::min<std::uint64_t>((told.cpu_us - run.cpu_us) * 1000 / static_cast<std::uint64_t>(elapsed_us), 1000);
+  if (told.elapsed_ms <= run.told_elapsed_ms) return;
+  const std::uint64_t elapsed_ms = told.elapsed_ms - run.told_elapsed_ms;
+  const std::uint64_t pace = std::min<std::uint64_t>((told.cpu_us - run.cpu_us) / elapsed_ms, 1000);
   run.pace_milli = static_cast<std::uint32_t>(std::max<std::uint64_t>(run.pace_milli == 0 ? pace : (run.pace_milli + pace) / 2, 1));
   run.cpu_us = told.cpu_us;
+  run.told_elapsed_ms = told.elapsed_ms;
   run.told = now;
 }
 
@@ -71,6 +72,7 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
       if (known->second.ended) continue;
       if (std::exchange(known->second.loading, told.loading) && !told.loading) {
         known->second.since = known->second.told = now;  // what it is to take begins here
+        known->second.told_elapsed_ms = told.elapsed_ms;
         news(now);
       }
       if (told.cpu_us == known->second.cpu_us) continue;
