@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,7 +33,7 @@ Scenario shared(const std::string& name, std::uint32_t workers, std::vector<SimJ
   scenario.workers = workers;
   scenario.cores = 2;
   scenario.seconds = 180;
-  scenario.noise = getenv("NOISE") ? atof(getenv("NOISE")) : 0.1;
+  scenario.noise = 0.1;
   scenario.jobs = std::move(jobs);
   for (std::size_t i = 1; i < scenario.jobs.size(); ++i) scenario.jobs[i].arrives_s = 10;
   return scenario;
@@ -287,12 +286,14 @@ int main(int argc, char** argv) {
   std::string name;
   std::uint64_t seed = 1;
   std::uint32_t repeat = 3;
+  double noise = -1;
   app.add_option("--csv", csv, "write the table to this file");
   app.add_option("--svg", svg, "draw the ratio over time with gnuplot");
   app.add_option("--seed", seed, "of the first run of each scenario");
   app.add_option("--repeat", repeat, "runs of each scenario, with seeds one after the other");
   app.add_option("--only", only, "one group: judged, trouble, memory, policies, scale");
   app.add_option("--name", name, "scenarios whose name contains this");
+  app.add_option("--noise", noise, "standard deviation of a batch's time, as a part of it (0.1 where processors are shared)");
   CLI11_PARSE(app, argc, argv);
 
   std::vector<Row> rows;
@@ -304,8 +305,9 @@ int main(int argc, char** argv) {
         "first start (a batch) | utilisation | reloads per 100 batches | decisions/s |\n"
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         group.name);
-    for (const Scenario& scenario : group.scenarios) {
+    for (Scenario scenario : group.scenarios) {
       if (scenario.name.find(name) == std::string::npos) continue;
+      if (noise >= 0) scenario.noise = noise;
       rows.push_back(measure(group, scenario, seed, scenario.workers >= 1000 ? 1 : repeat));
       print(rows.back());
     }
