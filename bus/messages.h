@@ -686,7 +686,8 @@ struct Heartbeat {
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.node, s.incarnation, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes,
-                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads, s.starts);
+                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads,
+                    s.starts);
   }
   bool operator==(const Heartbeat&) const = default;
 };
@@ -706,8 +707,8 @@ struct LeaseGrant {
 };
 
 /// Push, coordinator to worker: how far each job is in the whole cluster (served and in work, by weight, as Lease::pass counts),
-/// so that a worker starts what lags behind everywhere and not only with itself, and gives the executors of such a job more of the
-/// processors they share. The least served first; at most kJobsOrderedMax.
+/// so that a worker starts what lags behind everywhere and not only with itself, and gives the executors of such a job more of
+/// the processors they share. The least served first; at most kJobsOrderedMax.
 struct JobPass {
   JobId job;
   std::uint64_t pass = 0;       ///< how far it will be at the node's next start

@@ -93,7 +93,7 @@ struct AgentOutput {
   bool wants_usage = false;            ///< a heartbeat is due: answered by `usage`
   bool wants_executor_times = false;   ///< answered by `executor_times`
   std::vector<std::pair<std::uint32_t, int>> nice;  ///< how nice the executors of these slots are to be from now on
-  std::vector<Event> events;           ///< `at_ms` and `node` are set by the shell
+  std::vector<Event> events;                        ///< `at_ms` and `node` are set by the shell
 };
 
 class NodeAgent {

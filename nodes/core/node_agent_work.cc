@@ -13,7 +13,7 @@ constexpr std::size_t kFailureDetailBytesMax = 1024;
 constexpr Duration kReportTimeout = std::chrono::seconds(5);
 /// After an answer that is neither an outcome nor the end of a session ("too many requests wait").
 constexpr Duration kWorkRetryPause = std::chrono::milliseconds(100);
-constexpr std::size_t kCommitBytesMax = 256;  ///< of one commit in a message, but for its quarantined places
+constexpr std::size_t kCommitBytesMax = 384;  ///< of one commit in a message, but for its quarantined places
 constexpr std::size_t kPlaceBytesMax = 5;
 
 LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.attempt}; }

@@ -49,7 +49,8 @@ bool BatchWork::computed() const {
 std::vector<std::uint16_t> BatchWork::done_milli(Duration duration) const {
   std::vector<std::uint16_t> done;
   if (!computed()) return done;
-  const auto steps = std::min<std::size_t>(static_cast<std::size_t>(std::max<Duration::rep>(duration / kDoneStep, 0)), kDoneStepsMax);
+  const auto steps =
+      std::min<std::size_t>(static_cast<std::size_t>(std::max<Duration::rep>(duration / kDoneStep, 0)), kDoneStepsMax);
   auto next = samples_.begin();
   Sample before;
   for (std::size_t step = 1; step <= steps; ++step) {
@@ -57,7 +58,8 @@ std::vector<std::uint16_t> BatchWork::done_milli(Duration duration) const {
     for (; next != samples_.end() && next->after <= at; ++next) before = *next;
     auto cpu_us = static_cast<double>(before.cpu_us);
     if (next != samples_.end()) {
-      const auto part = static_cast<double>((at - before.after).count()) / static_cast<double>((next->after - before.after).count());
+      const auto part =
+          static_cast<double>((at - before.after).count()) / static_cast<double>((next->after - before.after).count());
       cpu_us += static_cast<double>(next->cpu_us - before.cpu_us) * part;
     }
     done.push_back(static_cast<std::uint16_t>(std::min(1000 * cpu_us / static_cast<double>(cpu_us_), 1000.0)));

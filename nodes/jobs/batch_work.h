@@ -1,7 +1,7 @@
 #pragma once
 /// How the processor time that an executor has for one batch was spread over the batch's time. Executors that share a processor
-/// (more slots than cores, several nodes on one machine) compute at a pace that changes from moment to moment, so the time that has
-/// passed says little of how far a batch is. Pure; bounded by kWorkSamplesMax samples, which lie further apart the longer it
+/// (more slots than cores, several nodes on one machine) compute at a pace that changes from moment to moment, so the time that
+/// has passed says little of how far a batch is. Pure; bounded by kWorkSamplesMax samples, which lie further apart the longer it
 /// takes.
 
 #include <cstdint>
@@ -13,7 +13,8 @@ namespace idunno {
 
 inline constexpr std::size_t kWorkSamplesMax = 64;
 inline constexpr Duration kDoneStep = std::chrono::milliseconds(250);  ///< of BatchCommit::done_milli, about
-/// An executor that had less of a processor than this (in a thousand) did not compute: it slept, as an engine of known speed does.
+/// An executor that had less of a processor than this (in a thousand) did not compute: it slept, as an engine of known speed
+/// does.
 inline constexpr std::uint64_t kComputesMilli = 20;
 
 class BatchWork {

@@ -330,6 +330,14 @@ void Coordinator::handle(const RequestInfo& info, const CommitBatches& request, 
                                  std::to_string(kCommitsPerRequestMax) + " are possible"},
         out);
   }
+  for (const BatchCommit& commit : request.commits) {
+    if (commit.done_milli.size() <= kDoneStepsMax) continue;
+    return Impl::refuse(info,
+                        Error{Errc::invalid, "commit batches: " + batch_name(commit.job, commit.batch) + " tells of " +
+                                                 std::to_string(commit.done_milli.size()) + " steps of its work, at most " +
+                                                 std::to_string(kDoneStepsMax) + " are possible"},
+                        out);
+  }
   if (impl_->handled_before(info, out)) return;
   impl_->propose_request(info, CommitBatchResults{request.commits}, out);
 }

@@ -49,8 +49,7 @@ void RateWindow::add(Time now, std::uint64_t queries, std::uint64_t latency_us, 
   spread(now, queries, latency_us, done_milli);
 }
 
-void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_us,
-                        const std::vector<std::uint16_t>& done_milli) {
+void RateWindow::spread(Time now, std::uint64_t queries, std::uint64_t latency_us, const std::vector<std::uint16_t>& done_milli) {
   const std::int64_t end = now.time_since_epoch().count();
   const std::int64_t length = std::clamp<std::int64_t>(static_cast<std::int64_t>(latency_us), 1, kFairnessLagMaxS * kSecondUs);
   const std::int64_t start = end - length;

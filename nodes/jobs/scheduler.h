@@ -6,9 +6,9 @@
 /// Credit. A node holds fewer than clamp(slots * (1 + ceil(lease_horizon / mean batch time)), 2 * slots, 1024 * slots) leases, so
 /// that it stays busy through a failover: two a slot of long batches, hundreds of short ones. Beyond that, the job that is next
 /// of all may have up to `slots` leases on each node, so that a new job starts at the next batch border although the queues are
-/// full (the worker starts batches in order of their pass), and kRedoLeasesPerSlot batches to redo whatever else it holds, so that
-/// what a dead node held is out again at once. A node holds therefore never more than credit + (jobs + kRedoLeasesPerSlot) * slots
-/// leases.
+/// full (the worker starts batches in order of their pass), and kRedoLeasesPerSlot batches to redo whatever else it holds, so
+/// that what a dead node held is out again at once. A node holds therefore never more than credit + (jobs + kRedoLeasesPerSlot) *
+/// slots leases.
 ///
 /// Choice. Where batches are long (kChoiceBatchMin) and several jobs compete, each of the first kChoiceJobsMax of them keeps
 /// batches waiting at each node beyond its credit, so that the node can start, the moment a slot is free, what lags behind in the
@@ -217,19 +217,19 @@ class Scheduler {
   /// tells it and earlier batches told how much a batch takes; else from the time that has passed.
   struct Run {
     Time since{};
-    std::uint32_t expected_us = 0;       ///< 0 = not known
-    std::uint64_t expected_cpu_us = 0;   ///< 0 = not known
-    std::uint64_t cpu_us = 0;            ///< as last told
-    Time told{};                         ///< when that was
-    std::uint32_t told_elapsed_ms = 0;   ///< by the node's own clock, since its start
-    std::uint32_t pace_milli = 0;        ///< processor time a time, of late; 0 = not known
-    std::uint32_t before_milli = 0;      ///< part of it that was computed before this coordinator counted
-    bool loading = false;                ///< the model, before it computes
-    bool ended = false;                  ///< computed, not committed yet
+    std::uint32_t expected_us = 0;      ///< 0 = not known
+    std::uint64_t expected_cpu_us = 0;  ///< 0 = not known
+    std::uint64_t cpu_us = 0;           ///< as last told
+    Time told{};                        ///< when that was
+    std::uint32_t told_elapsed_ms = 0;  ///< by the node's own clock, since its start
+    std::uint32_t pace_milli = 0;       ///< processor time a time, of late; 0 = not known
+    std::uint32_t before_milli = 0;     ///< part of it that was computed before this coordinator counted
+    bool loading = false;               ///< the model, before it computes
+    bool ended = false;                 ///< computed, not committed yet
     [[nodiscard]] bool by_processor() const { return expected_cpu_us != 0 && pace_milli != 0; }
     [[nodiscard]] std::uint64_t done_milli(Time at) const;
-    [[nodiscard]] double done(Time at) const;   ///< the same as a part of 1
-    [[nodiscard]] double part_per_us() const;   ///< how fast it goes on
+    [[nodiscard]] double done(Time at) const;  ///< the same as a part of 1
+    [[nodiscard]] double part_per_us() const;  ///< how fast it goes on
     [[nodiscard]] double left_us(Time at) const { return std::max(0.0, (1 - done(at)) / part_per_us()); }
   };
   class Plan;

@@ -166,8 +166,8 @@ class Scheduler::Plan {
   }
 
   /// How far the jobs of one priority that compete are from their mean. The others are held back by something else: more of a
-  /// processor would not help them, and they would shift the mean. With more jobs than slots some wait for a slot at any time; then
-  /// what runs is best done with soon, whoever is ahead.
+  /// processor would not help them, and they would shift the mean. With more jobs than slots some wait for a slot at any time;
+  /// then what runs is best done with soon, whoever is ahead.
   void add_leads() {
     struct Peers {
       double level = 0;
@@ -218,20 +218,22 @@ class Scheduler::Plan {
     return !scheduler_.bounded_ || scheduler_.may_use(*job.entry, node);
   }
   /// With half of a batch added. A job keeps the only slot that it has unless another lags by more than a batch: shares of the
-  /// processors make them even. Batches that compute evenly end together, and what is chosen then would follow from old news. (Not
-  /// where each executor has a processor of its own: there only the choice makes them even.)
+  /// processors make them even. Batches that compute evenly end together, and what is chosen then would follow from old news.
+  /// (Not where each executor has a processor of its own: there only the choice makes them even.)
   [[nodiscard]] double standing_of(const PlanJob& job, bool stays) const {
     const double half = job.batch_cost * part_soon(job) / 2;
     return stays ? job.soon - half : job.soon + half;
   }
 
-  /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it has
-  /// become clearly wrong: it may have begun with it, and then a new plan would give the same job to others as well.
+  /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it
+  /// has become clearly wrong: it may have begun with it, and then a new plan would give the same job to others as well.
   [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
     const JobId last = place == 0 && sharing_ > alone_ && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
-    const auto standing = [&](const PlanJob& job) { return standing_of(job, job.entry->spec.id == last && job.entry->runs <= 1); };
+    const auto standing = [&](const PlanJob& job) {
+      return standing_of(job, job.entry->spec.id == last && job.entry->runs <= 1);
+    };
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;

@@ -49,7 +49,8 @@ void Scheduler::note_pace(Run& run, const RunningBatch& told, Time now) {
   if (told.elapsed_ms <= run.told_elapsed_ms) return;
   const std::uint64_t elapsed_ms = told.elapsed_ms - run.told_elapsed_ms;
   const std::uint64_t pace = std::min<std::uint64_t>((told.cpu_us - run.cpu_us) / elapsed_ms, 1000);
-  run.pace_milli = static_cast<std::uint32_t>(std::max<std::uint64_t>(run.pace_milli == 0 ? pace : (run.pace_milli + pace) / 2, 1));
+  run.pace_milli =
+      static_cast<std::uint32_t>(std::max<std::uint64_t>(run.pace_milli == 0 ? pace : (run.pace_milli + pace) / 2, 1));
   run.cpu_us = told.cpu_us;
   run.told_elapsed_ms = told.elapsed_ms;
   run.told = now;

@@ -7,8 +7,8 @@
 /// goes first that would be behind the others most, counting what this worker started since; in a job the lowest batch. Without
 /// such news, or when they are older than kJobOrderAgeMax, leases start in the order (priority, pass, job, batch).
 ///
-/// What runs cannot be interrupted, but executors that share processors (more slots than cores, several nodes on a machine) can be
-/// given more or less of them while they compute: `executor_nice` follows how far each job is before or behind the others.
+/// What runs cannot be interrupted, but executors that share processors (more slots than cores, several nodes on a machine) can
+/// be given more or less of them while they compute: `executor_nice` follows how far each job is before or behind the others.
 ///
 /// When an executor had to load a model again, memory is short: then a job whose model is loaded goes before one that lags
 /// behind, unless that lags by more than reload_lag.
@@ -41,8 +41,8 @@ inline constexpr std::size_t kLeasesHeldMax = 65536;
 inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
 inline constexpr Duration kJobOrderAgeMax = std::chrono::seconds(2);
-/// Executors are this nice, between kExecutorNiceMin and -Max when their job lags behind or is ahead, one step for each kNiceStep.
-/// A step is a factor of 1.25 of processor time (sched(7)); the node's own threads stay well above.
+/// Executors are this nice, between kExecutorNiceMin and -Max when their job lags behind or is ahead, one step for each
+/// kNiceStep. A step is a factor of 1.25 of processor time (sched(7)); the node's own threads stay well above.
 inline constexpr int kExecutorNice = 10;
 inline constexpr int kExecutorNiceMin = 4;
 inline constexpr int kExecutorNiceMax = 19;
@@ -261,8 +261,8 @@ class WorkerQueue {
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive
   std::uint32_t running_ = 0;
   std::uint64_t starts_ = 0;
-  std::vector<JobId> next_;         ///< what the coordinator plans for this node ...
-  std::uint64_t next_after_ = 0;    ///< ... after so many starts
+  std::vector<JobId> next_;       ///< what the coordinator plans for this node ...
+  std::uint64_t next_after_ = 0;  ///< ... after so many starts
   std::uint32_t mean_batch_us_ = 0;
   std::map<JobId, Standing> order_;  ///< as the coordinator told it last
   Time ordered_at_{};

@@ -14,7 +14,7 @@ constexpr std::size_t kStartsRememberedMax = 64;
 constexpr Duration kOrderDelay = std::chrono::milliseconds(50);  // an order may have been made before it knew of younger starts
 constexpr std::uint32_t kWatchedBatchUs = 100'000;
 constexpr std::uint32_t kOwnProcessorMilli = 900;
-constexpr std::int64_t kRateSmoothing = 8;                       // one part in so many is new
+constexpr std::int64_t kRateSmoothing = 8;  // one part in so many is new
 
 }  // namespace
 

@@ -313,9 +313,8 @@ void AgentShell::on_started(std::uint32_t slot, const LeaseKey& lease, Time at, 
 void AgentShell::on_finished(ExecutorPool::Outcome outcome) {
   const Time ended = outcome.at;
   if (outcome.executed && outcome.head.ok) {
-    const bool wanted =
-        agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended, outcome.head.load_us,
-                         outcome.cpu_us);
+    const bool wanted = agent().finished(outcome.slot, outcome.lease, outcome.head.errors, outcome.head.infer_us, ended,
+                                         outcome.head.load_us, outcome.cpu_us);
     if (wanted) store_rows(outcome.lease, std::move(outcome.rows));
     return;
   }

@@ -48,13 +48,12 @@ int main(int argc, char** argv) {
   BatchIndex failed = 0;
   Time begin{};
   ExecutorPool* feed = nullptr;
-  ExecutorPool pool(
-      loop, options, {{}, {}, [&](ExecutorPool::Outcome outcome) {
-                        if (done == 0) begin = monotonic_now();  // the start of the child is not counted
-                        ++done;
-                        failed += outcome.executed ? 0U : 1U;
-                        if (given < batches) feed->start(0, task(given++, queries));
-                      }});
+  ExecutorPool pool(loop, options, {{}, {}, [&](ExecutorPool::Outcome outcome) {
+                                      if (done == 0) begin = monotonic_now();  // the start of the child is not counted
+                                      ++done;
+                                      failed += outcome.executed ? 0U : 1U;
+                                      if (given < batches) feed->start(0, task(given++, queries));
+                                    }});
   feed = &pool;
   const Time start = monotonic_now();
   while (given < kAhead && given < batches) pool.start(0, task(given++, queries));

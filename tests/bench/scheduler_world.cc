@@ -53,9 +53,9 @@ struct World::Computing {
   Lease lease;
   Time began{};
   double load_s = 0;
-  double work_s = 0;   ///< of a core's time
-  double done_s = 0;   ///< of that
-  double speed = 1;    ///< cores that it gets now
+  double work_s = 0;  ///< of a core's time
+  double done_s = 0;  ///< of that
+  double speed = 1;   ///< cores that it gets now
   int nice = 10;
   bool loaded = true;
 };
@@ -461,8 +461,8 @@ void World::computed(std::uint64_t id) {
 void World::heartbeat(std::size_t index, bool again) {
   const Worker& worker = *workers_[index];
   if (!worker.alive) return;
-  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), starts = worker.queue->starts(), reign = reign_,
-                   running = worker.queue->running_batches(now_)] {
+  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), starts = worker.queue->starts(),
+                   reign = reign_, running = worker.queue->running_batches(now_)] {
     if (!scheduler_ || reign != reign_ || workers_[index]->life != life || !workers_[index]->alive) return;
     const NodeId id{static_cast<std::uint32_t>(index + 1)};
     {

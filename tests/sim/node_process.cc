@@ -60,15 +60,14 @@ NodeProcess::NodeProcess(Env& env, SimNode& node, Truth& truth, Observer& observ
       caller_(env, *this, random_.next() | 1U),
       blocks_(
           env, *this, caller_, &node.disk(), [this] { return wall(); }, random_.next() | 1U),
-      executors_(
-          env, truth, env.swarm.slots, Random(random_.next()),
-          {[this](std::uint32_t slot, const LeaseKey& lease) {
-             const Time at = now();
-             run([this, slot, lease, at] { in_turn([this, slot, lease, at] { agent_->started(slot, lease, at, wall()); }); });
-           },
-           [this](const ExecutorOutcome& outcome) {
-             run([this, outcome] { in_turn([this, outcome] { executed(outcome); }); });
-           }}) {}
+      executors_(env, truth, env.swarm.slots, Random(random_.next()),
+                 {[this](std::uint32_t slot, const LeaseKey& lease) {
+                    const Time at = now();
+                    run([this, slot, lease, at] { in_turn([this, slot, lease, at] { began(slot, lease, at); }); });
+                  },
+                  [this](const ExecutorOutcome& outcome) {
+                    run([this, outcome] { in_turn([this, outcome] { executed(outcome); }); });
+                  }}) {}
 
 NodeProcess::~NodeProcess() = default;
 

@@ -74,6 +74,8 @@ class NodeProcess final : public Process {
   void pushed(NodeId from, const Envelope& envelope);
   void fetch(const Lease& lease);
   void fetch_blocks(const LeaseKey& lease, const std::vector<BlockRef>& blocks, std::size_t next);
+  void began(std::uint32_t slot, const LeaseKey& lease, Time at);
+  [[nodiscard]] static std::uint64_t executor_us(Time at);
   void executed(const ExecutorOutcome& outcome);
   void store(const LeaseKey& lease, Bytes rows);
   void drop_block(BlockId block, const char* why);

@@ -35,6 +35,7 @@ void NodeProcess::obey_agent() {
   for (const ReplicaTask& task : out.tasks) do_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   for (const BlockId block : out.delete_blocks) drop_block(block, "an orphan");
+  if (out.wants_executor_times) agent_->executor_times(std::vector<std::uint64_t>(env_.swarm.slots, executor_us(now())), now());
   if (out.wants_usage) report_usage();
 }
 
@@ -87,9 +88,18 @@ void NodeProcess::fetch_blocks(const LeaseKey& lease, const std::vector<BlockRef
   });
 }
 
+/// Executors share processors: each gets half of one.
+std::uint64_t NodeProcess::executor_us(Time at) { return static_cast<std::uint64_t>((at - Time{}).count()) / 2 + 1; }
+
+void NodeProcess::began(std::uint32_t slot, const LeaseKey& lease, Time at) {
+  agent_->started(slot, lease, at, wall(), executor_us(at));
+  agent_->loaded(slot, lease, at, executor_us(at));
+}
+
 void NodeProcess::executed(const ExecutorOutcome& outcome) {
   if (!outcome.rows) return agent_->failed(outcome.slot, outcome.lease, outcome.why, "the executor ended", now());
-  if (agent_->finished(outcome.slot, outcome.lease, outcome.errors, outcome.infer_us, now())) store(outcome.lease, *outcome.rows);
+  if (agent_->finished(outcome.slot, outcome.lease, outcome.errors, outcome.infer_us, now(), 0, executor_us(now())))
+    store(outcome.lease, *outcome.rows);
 }
 
 void NodeProcess::store(const LeaseKey& lease, Bytes rows) {

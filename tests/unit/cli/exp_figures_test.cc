@@ -30,8 +30,8 @@ class Story {
     report.submitted_ms = wall(accepted_s);
     recorder.watch_job(report, name, weight, wall(accepted_s) - 100);
   }
-  void tell(double s, std::uint32_t node, const std::string& type, std::uint64_t job, std::int64_t batch,
-            const std::string& text, const std::vector<std::uint16_t>& done_milli = {}) {
+  void tell(double s, std::uint32_t node, const std::string& type, std::uint64_t job, std::int64_t batch, const std::string& text,
+            const std::vector<std::uint16_t>& done_milli = {}) {
     EventNotice notice;
     notice.sequence = ++sequences_[node];
     notice.event = Event{wall(s), NodeId{node}, type, JobId{job}, batch, text, done_milli};

@@ -195,7 +195,8 @@ TEST(NodeAgent, AHeartbeatSaysWhatRuns) {
   world.pass(world.config.heartbeat_interval);
   const auto beat = body_of<Heartbeat>(world.take(Type::heartbeat));
   EXPECT_EQ(beat.running, 1U);
-  EXPECT_EQ(beat.running_batches, (std::vector<RunningBatch>{{key_of(make_lease(1, 0)), 500, 0, true}})) << "its model is to be loaded first";
+  EXPECT_EQ(beat.running_batches, (std::vector<RunningBatch>{{key_of(make_lease(1, 0)), 500, 0, true}}))
+      << "its model is to be loaded first";
   EXPECT_EQ(beat.starts, 1U);
 }
 

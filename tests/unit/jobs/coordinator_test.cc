@@ -614,6 +614,9 @@ TEST(Coordinator, NodesSpeakForThemselvesOnly) {
   commit.phase = 1;
   commit.node = NodeId{2};
   EXPECT_EQ(sim.error_of(sim.ask(CommitBatches{{commit}}, sim.fresh(), "n1")).code, Errc::forbidden);
+  commit.node = NodeId{1};
+  commit.done_milli.resize(kDoneStepsMax + 1);
+  EXPECT_EQ(sim.error_of(sim.ask(CommitBatches{{commit}}, sim.fresh(), "n1")).code, Errc::invalid) << "more than is kept";
   EXPECT_EQ(sim.error_of(sim.ask(BatchFailed{}, sim.fresh(), "admin")).code, Errc::forbidden);
   EXPECT_EQ(sim.error_of(sim.ask(ReplicaReport{}, sim.fresh(), "admin")).code, Errc::forbidden);
   Inventory inventory;

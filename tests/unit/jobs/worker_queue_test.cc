@@ -626,7 +626,8 @@ TEST(WorkerQueue, TellsWhatItsExecutorsComputeNow) {
   EXPECT_TRUE(queue.running_batches(at_us(5000)).empty()) << "handed over, not begun";
   queue.started(1, LeaseKey{JobId{1}, 1, 1}, at_us(1000), kWall);
   queue.started(0, LeaseKey{JobId{1}, 0, 1}, at_us(3000), kWall);
-  EXPECT_EQ(queue.running_batches(at_us(8999)), (std::vector<RunningBatch>{{{JobId{1}, 1, 1}, 7, 0, true}, {{JobId{1}, 0, 1}, 5, 0, true}}));
+  EXPECT_EQ(queue.running_batches(at_us(8999)),
+            (std::vector<RunningBatch>{{{JobId{1}, 1, 1}, 7, 0, true}, {{JobId{1}, 0, 1}, 5, 0, true}}));
   (void)queue.finished(1, LeaseKey{JobId{1}, 1, 1}, 0, 0, at_us(9000), out);
   EXPECT_EQ(queue.running_batches(at_us(9000)).size(), 1U);
 }
