@@ -73,7 +73,6 @@ void Scheduler::remove_job(JobId id) {
     refresh_free(node);
   }
   reserve_again_ = true;
-  forget_plan();
   if (job->limited) limited_.erase({job->limited_until, id});
   redoing_.erase(id);
   order_.remove(id);
@@ -113,7 +112,6 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
   if (job == nullptr) return;
   order_.change(id, weight_milli, priority);
   if (job->spec.priority != priority) job->arriving = true;
-  forget_plan();
   news(now);
   refill(*job, now);
   job->spec.weight_milli = weight_milli;
@@ -126,10 +124,7 @@ void Scheduler::change_job(JobId id, std::uint32_t weight_milli, std::uint32_t r
 }
 
 void Scheduler::refresh_runnable(JobEntry& job, bool arrives) {
-  if (arrives) {
-    job.arriving = true;
-    forget_plan();
-  }
+  if (arrives) job.arriving = true;
   if (std::exchange(job.wants_nodes, job.enabled && job.has_work()) != job.wants_nodes) reserve_again_ = true;
   order_.set_runnable(job.spec.id, job.enabled && !job.limited && job.has_work(), arrives);
   if (job.enabled && !job.limited && !job.to_redo.empty()) {

@@ -64,7 +64,6 @@ inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
 inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
-inline constexpr std::size_t kStartsPlannedMax = 16;  ///< of one node
 /// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
 inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);
 inline constexpr std::size_t kIsolationNotesMax = 1024;  ///< kept for take_notes; more are dropped
@@ -271,7 +270,6 @@ class Scheduler {
   [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
   void level_new_jobs(Time now);
   [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(Time now);
-  void forget_plan();
   [[nodiscard]] bool order_matters() const;
   [[nodiscard]] Duration order_interval() const;
   void reserve_nodes();

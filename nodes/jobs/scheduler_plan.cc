@@ -3,7 +3,6 @@
 // (worker_queue_order.cc), and the plan is made anew with every piece of news.
 
 #include <cmath>
-#include <deque>
 #include <queue>
 
 #include "nodes/jobs/scheduler_impl.h"
@@ -14,7 +13,7 @@ namespace {
 
 constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
 constexpr double kUnknownUs = 1e6;
-constexpr std::uint32_t kOwnProcessorMilli = 800;
+constexpr std::uint32_t kSharesMilli = 800;  // an executor with less of a processor shares it
 constexpr double kPlanFirmUs = 200e3;  // before a node's turn: about what its news, a new plan and the way back take
 constexpr double kLeadMaxMs = 60'000;
 
@@ -49,7 +48,7 @@ class Scheduler::Plan {
         next.push_back(chosen->entry->spec.id);
         --unplanned;
       }
-      starts_.push_back({turn.at, chosen});
+      add_work(*chosen, chosen->batch_cost, 1 / chosen->took_us, look_ / chosen->took_us, turn.at + chosen->took_us);
       turns_.push({turn.at + chosen->took_us, &node});
     }
     std::vector<std::pair<NodeId, JobOrder>> told;
@@ -81,18 +80,13 @@ class Scheduler::Plan {
     double lead_us = 0;
     double at = 0;
     bool waits = false;  // has not begun since it arrived
-    double soon = 0;     // with the starts that are planned just before
+    double soon = 0;     // what it stands at for the next choice
     std::priority_queue<End> ends;
   };
   struct Turn {
     double at = 0;
     NodeEntry* node = nullptr;
     bool operator<(const Turn& other) const { return std::pair(other.at, other.node->id) < std::pair(at, node->id); }
-  };
-
-  struct Start {  // a planned one
-    double at = 0;
-    PlanJob* job = nullptr;
   };
 
   /// How far the jobs will be kLookAhead after that moment, with all that is planned to start until then.
@@ -103,8 +97,6 @@ class Scheduler::Plan {
       // Where it stands when the half of a batch is added: a job of large batches must not wait longer for its first one.
       job.soon = job.level - (job.waits ? job.batch_cost * part_soon(job) / 2 : 0);
     }
-    for (const Start& start : starts_)
-      start.job->soon += start.job->batch_cost * std::min(1.0, (until - start.at) / start.job->took_us);
   }
 
   void add_jobs() {
@@ -136,7 +128,7 @@ class Scheduler::Plan {
     std::size_t busy = 0;
     for (const auto& [lease, run] : node.runs) {
       const auto found = index_.find(lease.job);
-      if (!run.ended) ++(run.by_processor() && run.pace_milli < kOwnProcessorMilli ? sharing_ : alone_);
+      if (!run.ended) ++(run.by_processor() && run.pace_milli < kSharesMilli ? sharing_ : alone_);
       if (!run.ended && busy < node.slots) {
         ++busy;
         turns_.push({run.left_us(now_), &node});
@@ -159,10 +151,15 @@ class Scheduler::Plan {
     const double pace = run.part_per_us();
     const double left_us = run.left_us(now_);
     job.pace_now += cost * pace;
-    job.level += cost * std::min(1.0, run.done(now_) + look_ * pace);
-    if (left_us <= look_) return;
+    add_work(job, cost, pace, run.done(now_) + look_ * pace, left_us);
+  }
+
+  /// A batch in work, or planned: of its cost it does the part `pace` in a microsecond, and has done `done` at job.at.
+  static void add_work(PlanJob& job, double cost, double pace, double done, double ends_at) {
+    job.level += cost * std::min(1.0, done);
+    if (ends_at <= job.at) return;
     job.slope += cost * pace;
-    job.ends.push({left_us, cost * pace});
+    job.ends.push({ends_at, cost * pace});
   }
 
   /// How far the jobs of one priority that compete are from their mean. The others are held back by something else: more of a
@@ -237,9 +234,10 @@ class Scheduler::Plan {
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;
-      if (best != nullptr && job.priority_down == best->priority_down && standing(job) >= lowest) continue;
+      const double stands_at = standing(job);
+      if (best != nullptr && job.priority_down == best->priority_down && stands_at >= lowest) continue;
       best = &job;
-      lowest = standing(job);
+      lowest = stands_at;
     }
     if (best == nullptr || place >= node.planned.size() || at > kPlanFirmUs) return best;
     const auto found = index_.find(node.planned[place]);
@@ -275,15 +273,9 @@ class Scheduler::Plan {
   std::vector<PlanJob> jobs_;
   std::map<JobId, std::size_t> index_;
   std::priority_queue<Turn> turns_;
-  std::deque<Start> starts_;
 };
 
 std::vector<std::pair<NodeId, JobOrder>> Scheduler::make_plan(Time now) { return Plan(*this, now).make(); }
-
-/// Jobs come, go or change: what was told is of no use.
-void Scheduler::forget_plan() {
-  for (auto& [id, node] : nodes_) node->planned.clear();
-}
 
 void Scheduler::starts(NodeId id, std::uint64_t count) {
   const auto found = nodes_.find(id);

@@ -41,6 +41,7 @@ inline constexpr std::size_t kLeasesHeldMax = 65536;
 inline constexpr std::size_t kPipelineMax = 32;  ///< short batches handed to one slot at once
 inline constexpr std::size_t kFetchesInFlightMax = 1024;
 inline constexpr Duration kJobOrderAgeMax = std::chrono::seconds(2);
+inline constexpr std::size_t kStartsPlannedMax = 16;  ///< JobOrder::next
 /// Executors are this nice, between kExecutorNiceMin and -Max when their job lags behind or is ahead, one step for each
 /// kNiceStep. A step is a factor of 1.25 of processor time (sched(7)); the node's own threads stay well above.
 inline constexpr int kExecutorNice = 10;

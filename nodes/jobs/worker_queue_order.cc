@@ -30,7 +30,7 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
   }
   ordered_at_ = now_;
   next_ = order.next;
-  if (next_.size() > kJobsOrderedMax) next_.resize(kJobsOrderedMax);
+  if (next_.size() > kStartsPlannedMax) next_.resize(kStartsPlannedMax);
   next_after_ = order.after_starts;
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
   for (const RecentStart& start : recent_starts_) {

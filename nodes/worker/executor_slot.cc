@@ -252,13 +252,8 @@ void ExecutorSlot::read_answers() {
 
 bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   if (sent_ == 0) return false;
-  if (const auto loaded = decode_head<ModelLoaded>(frame.head); loaded) {
-    if (!pending_.front().cancelled)
-      mailbox_->tell(SlotMailbox::Started{number_, pending_.front().task.lease, monotonic_now(), child_->cpu_us(), true});
-    return true;
-  }
   auto head = decode_head<BatchExecuted>(frame.head);
-  if (!head) return false;
+  if (!head) return take_loaded(frame);
   if (!head->ok && head->why == BatchFailure::executor_died) {  // its own word before it ends
     child_failed(head->detail, kExitPatience);
     return true;
@@ -275,6 +270,14 @@ bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
   if (head->ok) outcome.rows = Payload(Bytes(frame.payload));
   outcome.head = std::move(head).value();
   finish_front(std::move(outcome));
+  return true;
+}
+
+bool ExecutorSlot::take_loaded(const ExecutorFrame& frame) {
+  if (!decode_head<ModelLoaded>(frame.head)) return false;
+  const Pending& front = pending_.front();
+  if (!front.cancelled)
+    mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, monotonic_now(), child_->cpu_us(), true});
   return true;
 }
 

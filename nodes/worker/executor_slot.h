@@ -89,6 +89,7 @@ class ExecutorSlot {
   void wait();
   void read_answers();
   bool take_answer(const ExecutorFrame& frame);
+  bool take_loaded(const ExecutorFrame& frame);
   void begin_front();
   void note_answer(const BatchExecuted& head, const std::string& model);
   void finish_front(ExecutorPool::Outcome outcome);

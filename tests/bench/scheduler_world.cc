@@ -10,6 +10,7 @@ namespace {
 
 constexpr double kHeartbeatS = 0.5;
 constexpr double kStartNoticeS = 0.1;  // heartbeats about a batch that began do not come more often
+constexpr double kLookS = 0.1;         // between looks at the executors' processor time, where cores are shared
 constexpr double kDetectS = 1.0;       // until a death is known
 constexpr std::uint64_t kQueries = 4'000'000;
 constexpr double kStragglerFactor = 4;
@@ -154,23 +155,29 @@ std::uint64_t World::executor_us(const Computing& batch) const {
   return 1'000'000 + static_cast<std::uint64_t>(batch.done_s * 1e6);
 }
 
+/// As the worker's queue says now.
+void World::renice(std::size_t index) {
+  if (scenario_.cores == 0) return;
+  advance_processor();
+  for (auto& [id, batch] : computing_) {
+    if (batch.worker == index) batch.nice = workers_[index]->queue->executor_nice(batch.slot, now_);
+  }
+  plan_processor();
+}
+
 void World::look_at_executors(std::size_t index) {
   Worker& worker = *workers_[index];
   if (!worker.alive) return;
   advance_processor();
-  bool any = false;
-  for (auto& [id, batch] : computing_) {
-    if (batch.worker != index) continue;
-    any = true;
-    worker.queue->executor_time(batch.slot, executor_us(batch), now_);
-    if (scenario_.shares) batch.nice = worker.queue->executor_nice(batch.slot, now_);
+  for (const auto& [id, batch] : computing_) {
+    if (batch.worker == index) worker.queue->executor_time(batch.slot, executor_us(batch), now_);
   }
-  if (any) plan_processor();
-  if (any && worker.queue->shares_processors() && worker.notice_at <= now_) {
+  renice(index);
+  if (worker.queue->shares_processors() && worker.notice_at <= now_) {
     worker.notice_at = now_ + micros(kStartNoticeS);
     heartbeat(index, false);
   }
-  after(scenario_.looks_s, [this, index, life = worker.life] {
+  after(kLookS, [this, index, life = worker.life] {
     if (workers_[index]->life == life) look_at_executors(index);
   });
 }
@@ -253,12 +260,7 @@ void World::coordinate() {
     after(travel(), [this, index, order = std::move(told)] {
       if (!workers_[index]->alive) return;
       workers_[index]->queue->ordered(order, now_);
-      if (scenario_.cores == 0 || !scenario_.shares) return;
-      advance_processor();
-      for (auto& [number, batch] : computing_) {
-        if (batch.worker == index) batch.nice = workers_[index]->queue->executor_nice(batch.slot, now_);
-      }
-      plan_processor();
+      renice(index);
     });
   }
   watch();
@@ -355,7 +357,7 @@ void World::start_worker(std::size_t index) {
     if (workers_[index]->life == life) heartbeat(index, true);
   });
   if (scenario_.cores == 0) return;
-  after(scenario_.looks_s * random_.unit(), [this, index, life = worker.life] {
+  after(kLookS * random_.unit(), [this, index, life = worker.life] {
     if (workers_[index]->life == life) look_at_executors(index);
   });
 }
@@ -421,7 +423,7 @@ void World::begin_next(std::size_t index, std::uint32_t slot_index) {
   slot.models.insert(slot.models.begin(), model);
   if (scenario_.models_fit != 0 && slot.models.size() > scenario_.models_fit) slot.models.pop_back();
   worker.queue->started(slot_index, key_of(batch.lease), now_, 0, 1'000'000);
-  if (scenario_.shares) batch.nice = worker.queue->executor_nice(slot_index, now_);
+  batch.nice = worker.queue->executor_nice(slot_index, now_);
   if (worker.notice_at <= now_ && job.spec.batch_s > 0.02) {
     worker.notice_at = now_ + micros(kStartNoticeS);
     heartbeat(index, false);

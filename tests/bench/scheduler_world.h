@@ -30,9 +30,7 @@ struct Scenario {
   std::string name;
   std::uint32_t workers = 10;
   std::uint32_t slots = 1;
-  double cores = 0;      ///< that all workers share; 0 = each slot has its own
-  bool shares = true;    ///< workers renice their executors (WorkerQueue::executor_nice)
-  double looks_s = 0.1;  ///< so often a worker looks at its executors' processor time, where cores are shared
+  double cores = 0;  ///< that all workers share; 0 = each slot has its own
   std::vector<SimJob> jobs;
   double seconds = 120;
   SchedulePolicy policy = SchedulePolicy::fair_rate;
@@ -114,6 +112,7 @@ class World {
   void advance_processor();
   void plan_processor();
   void set_speeds();
+  void renice(std::size_t index);
   void look_at_executors(std::size_t index);
   [[nodiscard]] std::uint64_t executor_us(const Computing& batch) const;
   double noisy(double mean);
