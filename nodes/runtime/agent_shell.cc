@@ -183,7 +183,8 @@ NodeUsage AgentShell::usage() {
   if (executors.fixed_nice && !std::exchange(fixed_nice_told_, true)) {
     spdlog::warn(
         "this process may not make its executors less nice again: where they share processors, rates are evened out at batch "
-        "borders only; give it CAP_SYS_NICE or a limit of nice of {} (LimitNICE=+{} of systemd)",
+        "borders only; give it CAP_SYS_NICE or a limit of nice of {} (LimitNICE=+{} of systemd), and where "
+        "kernel.sched_autogroup_enabled is 1 set that to 0 or give it CAP_SYS_ADMIN",
         20 - kExecutorNiceMin, kExecutorNiceMin);
   }
   NodeUsage usage;

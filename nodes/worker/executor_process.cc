@@ -107,6 +107,19 @@ bool make_sockets(int (&ends)[2]) {
   return false;
 }
 
+/// The kernel shares processors between sessions first: nice values of processes count only inside one.
+bool shares_by_session() {
+  static const bool shares = [] {
+    char enabled = '0';
+    const int file = open("/proc/sys/kernel/sched_autogroup_enabled", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    const bool known = read(file, &enabled, 1) == 1;
+    close(file);
+    return known && enabled == '1';
+  }();
+  return shares;
+}
+
 std::string describe(int status) {
   if (WIFSIGNALED(status)) return fmt::format("was killed by signal {} ({})", WTERMSIG(status), strsignal(WTERMSIG(status)));
   return fmt::format("ended with status {}", WEXITSTATUS(status));
@@ -164,9 +177,11 @@ void ExecutorProcess::set_nice(int nice) {
   const int file = open(session.c_str(), O_WRONLY | O_CLOEXEC);
   if (file < 0) return;
   const std::string text = std::to_string(nice);
-  session_reniced_ = write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) || session_reniced_;
+  session_refused_ = write(file, text.data(), text.size()) != static_cast<ssize_t>(text.size()) || session_refused_;
   close(file);
 }
+
+bool ExecutorProcess::may_renice() const { return shares_by_session() ? !session_refused_ : renice_ != Renice::forbidden; }
 
 std::string ExecutorProcess::end(Duration patience) {
   constexpr auto kPollEvery = std::chrono::milliseconds(2);

@@ -37,7 +37,8 @@ class ExecutorProcess {
   /// counts only inside one) by that of its session. Where this process may not make a child less nice again (no CAP_SYS_NICE,
   /// RLIMIT_NICE too low), only the first call has an effect on the process itself.
   void set_nice(int nice);
-  [[nodiscard]] bool may_renice() const { return renice_ != Renice::forbidden || session_reniced_; }
+  /// False: not, or (sessions, without CAP_SYS_ADMIN) only a few times a second on the whole machine.
+  [[nodiscard]] bool may_renice() const;
   /// Closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
   /// it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
   std::string end(Duration patience);
@@ -47,7 +48,7 @@ class ExecutorProcess {
   enum class Renice : std::uint8_t { unknown, allowed, forbidden };
   pid_t pid_;
   Renice renice_ = Renice::unknown;
-  bool session_reniced_ = false;
+  bool session_refused_ = false;
   int fd_;
 };
 
