@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kTurnsPerSlot = 4;  // short batches give a slot several turns in one plan
 constexpr double kUnknownUs = 1e6;
 constexpr std::uint32_t kSharesMilli = 800;  // an executor with less of a processor shares it
-constexpr double kPlanFirmUs = 200e3;  // before a node's turn: about what its news, a new plan and the way back take
+constexpr double kPlanFirmUs = 200e3;        // before a node's turn: about what its news, a new plan and the way back take
 constexpr double kLeadMaxMs = 60'000;
 
 }  // namespace
@@ -82,6 +82,7 @@ class Scheduler::Plan {
     bool waits = false;  // has not begun since it arrived
     double soon = 0;     // what it stands at for the next choice
     std::priority_queue<End> ends;
+    std::vector<double> works_until;  // of its batches in work, and those planned
   };
   struct Turn {
     double at = 0;
@@ -157,6 +158,7 @@ class Scheduler::Plan {
   /// A batch in work, or planned: of its cost it does the part `pace` in a microsecond, and has done `done` at job.at.
   static void add_work(PlanJob& job, double cost, double pace, double done, double ends_at) {
     job.level += cost * std::min(1.0, done);
+    job.works_until.push_back(ends_at);
     if (ends_at <= job.at) return;
     job.slope += cost * pace;
     job.ends.push({ends_at, cost * pace});
@@ -203,23 +205,18 @@ class Scheduler::Plan {
 
   [[nodiscard]] double part_soon(const PlanJob& job) const { return std::min(1.0, look_ / job.took_us); }
 
-  /// Whose batch the node will be done with first.
-  [[nodiscard]] JobId next_to_end(const NodeEntry& node) const {
-    const auto left_us = [&](const auto& run) { return run.second.ended ? 0 : run.second.left_us(now_); };
-    const auto first = std::min_element(node.runs.begin(), node.runs.end(),
-                                        [&](const auto& one, const auto& other) { return left_us(one) < left_us(other); });
-    return first == node.runs.end() ? JobId{} : first->first.job;
-  }
   [[nodiscard]] bool may_start(const PlanJob& job, const NodeEntry& node) const {
     if (!job.entry->has_work() && held_at(*job.entry, node) == 0) return false;
     return !scheduler_.bounded_ || scheduler_.may_use(*job.entry, node);
   }
-  /// With half of a batch added. A job keeps the only slot that it has unless another lags by more than a batch: shares of the
-  /// processors make them even. Batches that compute evenly end together, and what is chosen then would follow from old news.
-  /// (Not where each executor has a processor of its own: there only the choice makes them even.)
-  [[nodiscard]] double standing_of(const PlanJob& job, bool stays) const {
+  /// With half of a batch added. Where there is a slot for each job, one that would have none goes before those that have one,
+  /// unless these lag by more than a batch: shares of the processors make them even. (Not where each executor has a processor of
+  /// its own: there only the choice makes them even.)
+  [[nodiscard]] double standing(const PlanJob& job, double at) const {
     const double half = job.batch_cost * part_soon(job) / 2;
-    return stays ? job.soon - half : job.soon + half;
+    const bool to_share = sharing_ > alone_ && slots_ >= jobs_.size();
+    const auto works_then = [at](double until) { return until > at; };
+    return to_share && std::none_of(job.works_until.begin(), job.works_until.end(), works_then) ? job.soon - half : job.soon + half;
   }
 
   /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it
@@ -227,14 +224,10 @@ class Scheduler::Plan {
   [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
     PlanJob* best = nullptr;
     double lowest = 0;
-    const JobId last = place == 0 && sharing_ > alone_ && slots_ >= jobs_.size() ? next_to_end(node) : JobId{};
-    const auto standing = [&](const PlanJob& job) {
-      return standing_of(job, job.entry->spec.id == last && job.entry->runs <= 1);
-    };
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;
-      const double stands_at = standing(job);
+      const double stands_at = standing(job, at);
       if (best != nullptr && job.priority_down == best->priority_down && stands_at >= lowest) continue;
       best = &job;
       lowest = stands_at;
@@ -244,7 +237,7 @@ class Scheduler::Plan {
     if (found == index_.end()) return best;
     PlanJob& told = jobs_[found->second];
     const bool stands = told.priority_down == best->priority_down && may_start(told, node) &&
-                        standing(told) < lowest + told.batch_cost * part_soon(told) / 2;
+                        standing(told, at) < lowest + told.batch_cost * part_soon(told) / 2;
     return stands ? &told : best;
   }
 

@@ -58,6 +58,7 @@ Group judged() {
     add("costs 50:1", {{kResnetS, 16, 1, 0, 0}, {kResnetS / 50, 16, 1, 0, 0}});
     add("3 jobs", pairs(3));
     add("10 jobs", pairs(10));
+    if (workers == 5) add("10 jobs, two slots each", pairs(10))->slots = 2;
     add("10 jobs, batch 4", {});
     for (int i = 0; i < 10; ++i)
       group.scenarios.back().jobs.push_back({(i % 2 == 0 ? kResnetS : kAlexnetS) / 4, 4, 1, i == 0 ? 0. : 10., 0});

@@ -322,6 +322,29 @@ TEST_F(ProcessorOrder, AJobThatIsHeldBackByItsLimitHasNoLead) {
   EXPECT_EQ(told.at(JobId{1}).lead_ms, 0) << "nobody to compare with";
 }
 
+TEST_F(ProcessorOrder, AJobWithoutASlotGoesBeforeOneThatHasSomeUnlessItIsFarAhead) {
+  const auto first_planned = [&](std::int64_t elapsed_ms) {
+    const auto orders = scheduler.order_due(at_ms(10'000 + elapsed_ms));
+    EXPECT_EQ(orders.size(), 2U);
+    return orders.at(0).second.next;
+  };
+  const auto ahead_by = [&](int batches) {
+    for (int i = 0; i < batches; ++i) commit(any_of(JobId{2}));
+    refill();
+  };
+  const Assignment first = take(1, 1);
+  const Assignment second = take(2, 1);
+  tell(first, 0, 0);
+  tell(second, 0, 0);
+  tell(first, 1000, 500'000);  // half of a processor
+  tell(second, 1000, 200'000);
+  ahead_by(2);  // as much as job 1 has in work
+  EXPECT_EQ(first_planned(1100), std::vector<JobId>{JobId{2}});
+  ahead_by(2);
+  tell(first, 1200, 600'000);
+  EXPECT_EQ(first_planned(1300), std::vector<JobId>{JobId{1}});
+}
+
 // ---- what is planned ----
 
 TEST_F(Order, NodesThatBecomeFreeTogetherArePlannedDifferentJobs) {
