@@ -216,7 +216,8 @@ class Scheduler::Plan {
     const double half = job.batch_cost * part_soon(job) / 2;
     const bool to_share = sharing_ > alone_ && slots_ >= jobs_.size();
     const auto works_then = [at](double until) { return until > at; };
-    return to_share && std::none_of(job.works_until.begin(), job.works_until.end(), works_then) ? job.soon - half : job.soon + half;
+    return to_share && std::none_of(job.works_until.begin(), job.works_until.end(), works_then) ? job.soon - half
+                                                                                                : job.soon + half;
   }
 
   /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it
