@@ -12,7 +12,7 @@
 namespace idunno {
 
 inline constexpr std::size_t kWorkSamplesMax = 64;
-inline constexpr Duration kDoneStep = std::chrono::milliseconds(250);  ///< of BatchCommit::done_milli, about
+inline constexpr Duration kDoneStep = std::chrono::milliseconds(100);  ///< of BatchCommit::done_milli, about
 /// An executor that had less of a processor than this (in a thousand) did not compute: it slept, as an engine of known speed
 /// does.
 inline constexpr std::uint64_t kComputesMilli = 20;

@@ -66,6 +66,8 @@ inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes 
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
 /// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
 inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);
+/// A job that was ahead of the others, or behind, makes up for so many batches on each slot of its share, not for more.
+inline constexpr double kDebtRounds = 2;
 inline constexpr std::size_t kIsolationNotesMax = 1024;  ///< kept for take_notes; more are dropped
 
 struct SchedulerConfig {
@@ -268,7 +270,8 @@ class Scheduler {
   static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
   [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
-  void level_new_jobs(Time now);
+  void level_new_jobs(const std::map<JobId, std::uint64_t>& known);
+  void bound_debts(const std::map<JobId, std::uint64_t>& known);
   [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(Time now);
   [[nodiscard]] bool order_matters() const;
   [[nodiscard]] Duration order_interval() const;

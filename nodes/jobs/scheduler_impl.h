@@ -84,6 +84,11 @@ struct Scheduler::JobEntry {
   [[nodiscard]] BatchPlace place(std::uint64_t index) const {
     return place_of(JobShape{spec.queries, spec.batch, spec.repeat}, spec.segments, index);
   }
+  /// It has no claim and no debt yet.
+  [[nodiscard]] bool is_new() const { return arriving || settles; }
+  [[nodiscard]] bool is_peer_of(const JobEntry& other) const {
+    return spec.priority == other.spec.priority && spec.urgent == other.spec.urgent;
+  }
   [[nodiscard]] bool has_work() const { return !to_redo.empty() || next < batches; }
   [[nodiscard]] std::uint32_t queries_of(std::uint64_t index) const { return place(index).queries; }
   /// Batches beyond `next` may be adopted, and lost again, before it comes to them.

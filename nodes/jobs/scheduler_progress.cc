@@ -209,23 +209,52 @@ std::map<JobId, std::uint64_t> Scheduler::levels(Time now) const {
 
 /// A job that arrives has no claim to the time before its first result, and no debt from it: from its first start until then it
 /// is as far as the others are.
-void Scheduler::level_new_jobs(Time now) {
-  const auto is_new = [](const JobEntry& job) { return job.arriving || job.settles; };
-  const bool any = std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& job) { return is_new(*job.second); });
-  if (!any) return;
-  const std::map<JobId, std::uint64_t> known = levels(now);
+void Scheduler::level_new_jobs(const std::map<JobId, std::uint64_t>& known) {
   for (const auto& [id, level] : known) {
     JobEntry& job = *jobs_.at(id);
-    if (!is_new(job) || (job.arriving && job.runs == 0)) continue;
+    if (!job.is_new() || (job.arriving && job.runs == 0)) continue;
     std::optional<std::uint64_t> lowest;
     for (const auto& [other_id, other] : known) {
       const JobEntry& competitor = *jobs_.at(other_id);
-      if (is_new(competitor) || competitor.spec.priority != job.spec.priority || competitor.spec.urgent != job.spec.urgent)
-        continue;
+      if (competitor.is_new() || !job.is_peer_of(competitor)) continue;
       lowest = std::min(lowest.value_or(other), other);
     }
     if (lowest) order_.shift(id, static_cast<std::int64_t>(*lowest - level));
     job.settles = false;
+  }
+}
+
+/// What a job was ahead, or behind, counts up to kDebtRounds rounds of all slots. A job that held all slots when others came
+/// would otherwise wait until each of them has done as much: the more have come, the longer. (EEVDF bounds lags for the same
+/// reason; Stoica and Abdel-Wahab 1995.)
+void Scheduler::bound_debts(const std::map<JobId, std::uint64_t>& known) {
+  struct Peers {
+    double level = 0;
+    double jobs = 0;
+    double batch_cost = 0;  // the largest
+  };
+  std::map<std::pair<bool, std::int32_t>, Peers> peers;
+  const auto counts = [&](JobId id) { return !jobs_.at(id)->is_new() && competes(id); };
+  const auto peers_of = [&](JobId id) -> Peers& {
+    const SchedulerJob& spec = jobs_.at(id)->spec;
+    return peers[{spec.urgent, spec.priority}];
+  };
+  double slots = 0;
+  for (const auto& [id, node] : nodes_) slots += node->open ? node->slots : 0;
+  const double origin = known.empty() ? 0 : static_cast<double>(known.begin()->second);
+  for (const auto& [id, level] : known) {
+    if (!counts(id)) continue;
+    Peers& mine = peers_of(id);
+    mine.level += static_cast<double>(level) - origin;
+    mine.jobs += 1;
+    mine.batch_cost = std::max(mine.batch_cost, static_cast<double>(order_.cost(id, jobs_.at(id)->spec.batch)));
+  }
+  for (const auto& [id, level] : known) {
+    if (!counts(id)) continue;
+    const Peers& mine = peers_of(id);
+    const double lead = static_cast<double>(level) - origin - mine.level / mine.jobs;
+    const double most = kDebtRounds * std::max(1.0, slots / mine.jobs) * mine.batch_cost;
+    if (std::abs(lead) > most) order_.shift(id, static_cast<std::int64_t>(std::clamp(lead, -most, most) - lead));
   }
 }
 
@@ -240,7 +269,9 @@ std::vector<std::pair<NodeId, JobOrder>> Scheduler::order_due(Time now) {
     for (const auto& [id, node] : nodes_) choice_.insert(id);
   }
   order_at_ = now + std::max(kOrderIntervalMax, order_interval());
-  level_new_jobs(now);
+  const std::map<JobId, std::uint64_t> known = levels(now);
+  bound_debts(known);
+  level_new_jobs(known);
   return make_plan(now);
 }
 

@@ -230,6 +230,20 @@ TEST_F(Order, ANewJobStandsWithTheOthersUntilItsFirstResult) {
   EXPECT_LE(result.at(JobId{3}), passes.at(JobId{3}) + 10 * kPassPerQuery);
 }
 
+TEST_F(Order, ALeadIsMadeUpForUpToABound) {
+  world(2, 2);  // a round is a batch of each
+  const auto ahead = [&](int batches, std::int64_t ms) {
+    for (int i = 0; i < batches; ++i) {
+      commit(any_of(JobId{1}));
+      refill();
+    }
+    const auto passes = told(1, ms);
+    return (passes.at(JobId{1}) - passes.at(JobId{2})) / (10 * kPassPerQuery);
+  };
+  EXPECT_EQ(ahead(3, 100), 3U) << "as it is";
+  EXPECT_EQ(ahead(7, 200), 4U) << "two before the mean and two behind it";
+}
+
 TEST_F(Order, WhatRanBeforeTheTakeoverCountsFromThenOn) {
   Scheduler other{SchedulerConfig{}};
   for (std::uint32_t node = 1; node <= 2; ++node) other.add_node(NodeId{node}, 1);
