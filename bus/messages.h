@@ -15,7 +15,7 @@
 
 namespace idunno {
 
-inline constexpr std::uint8_t kProtocolVersion = 4;
+inline constexpr std::uint8_t kProtocolVersion = 5;
 
 /// What a key may do; each role includes the ones below it, but node and admin do not include each other's own messages.
 enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node = 4 };
@@ -682,12 +682,10 @@ struct Heartbeat {
   std::uint64_t executor_rss_bytes = 0;
   std::vector<std::string> models;  ///< loaded: "name:version", at most kModelsLoadedShownMax
   std::uint64_t model_loads = 0;    ///< since the node started
-  std::uint64_t starts = 0;         ///< batches handed to its executors since it started
   template <class Self>
   static auto tie(Self& s) {
     return std::tie(s.node, s.incarnation, s.running, s.capacity_bytes, s.free_bytes, s.blocks, s.block_bytes, s.rss_bytes,
-                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads,
-                    s.starts);
+                    s.read_only, s.mean_batch_us, s.running_batches, s.cpu_milli, s.executor_rss_bytes, s.models, s.model_loads);
   }
   bool operator==(const Heartbeat&) const = default;
 };
@@ -720,16 +718,25 @@ struct JobPass {
   }
   bool operator==(const JobPass&) const = default;
 };
+/// What a slot is to start when it has done with a batch.
+struct PlannedStart {
+  LeaseKey after;  ///< of what the slot computes, or was the last it computed; job 0 = a slot of which nothing is known
+  JobId job;
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.after, s.job);
+  }
+  bool operator==(const PlannedStart&) const = default;
+};
 struct JobOrder {
   static constexpr auto kType = MessageType::job_order;
   std::vector<JobPass> jobs;
-  /// What this node is to start next, in order: the plan for all nodes counts on it, so that nodes whose slots become free in the
-  /// same moment do not choose the same job. Jobs without a ready batch there are passed over. At most kStartsPlannedMax.
-  std::vector<JobId> next;
-  std::uint64_t after_starts = 0;  ///< Heartbeat::starts that the plan knew of: what began since is off the front of `next`
+  /// What the slots of this node are to start next: the plan for all nodes counts on it, so that nodes whose slots become free in
+  /// the same moment do not choose the same job. Jobs without a ready batch there are passed over. At most kStartsPlannedMax.
+  std::vector<PlannedStart> next;
   template <class Self>
   static auto tie(Self& s) {
-    return std::tie(s.jobs, s.next, s.after_starts);
+    return std::tie(s.jobs, s.next);
   }
   bool operator==(const JobOrder&) const = default;
 };

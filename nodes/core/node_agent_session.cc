@@ -220,7 +220,6 @@ void NodeAgent::Impl::send_heartbeat(const NodeUsage& usage) {
   beat.model_loads = usage.model_loads;
   beat.mean_batch_us = queue_.mean_batch_us();
   beat.running_batches = queue_.running_batches(now_);
-  beat.starts = queue_.starts();
   call(coordinator_, beat, config_.heartbeat_timeout, HeartbeatCall{});
 }
 

@@ -155,7 +155,6 @@ void Coordinator::Impl::heartbeat(const RequestInfo& info, const Heartbeat& beat
     ++placement_version_;
   }
   scheduler_.batch_time(beat.node, beat.mean_batch_us);
-  scheduler_.starts(beat.node, beat.starts);
   scheduler_.progress(beat.node, beat.running_batches, now);
   watch_stragglers(node, beat, now, out);
   schedule(now, out);

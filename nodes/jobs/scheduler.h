@@ -149,8 +149,6 @@ class Scheduler {
 
   /// What the node's executors compute now.
   void progress(NodeId node, const std::vector<RunningBatch>& running, Time now);
-  /// So many batches it has started in its life (Heartbeat::starts): those are off the plan of what it starts next.
-  void starts(NodeId node, std::uint64_t count);
 
   // -- a node says what it holds --
 

@@ -114,10 +114,9 @@ struct Scheduler::NodeEntry {
   std::uint32_t redo = 0;  ///< of those, given for batches to redo
   std::uint64_t turn = 0;
   std::string last_model;
-  std::map<LeaseKey, Run> runs;  ///< what it has begun
-  std::deque<JobId> planned;     ///< what it has been told to start next
-  std::uint64_t starts = 0;      ///< that `planned` follows
-  JobId kept_for;                ///< nodes_min, or static_split: only this job's leases; 0 = anybody's
+  std::map<LeaseKey, Run> runs;       ///< what it has begun
+  std::vector<PlannedStart> planned;  ///< what it has been told to start next
+  JobId kept_for;                     ///< nodes_min, or static_split: only this job's leases; 0 = anybody's
   std::uint64_t local_floor =
       0;  ///< where a job starts that comes to this node, or comes back: it claims nothing for its absence
   FreeKey key{};

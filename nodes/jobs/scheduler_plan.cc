@@ -38,24 +38,17 @@ class Scheduler::Plan {
       NodeEntry& node = *turn.node;
       const auto [order, first] = orders.try_emplace(node.id);
       if (first) order->second.jobs = order_now();
-      std::vector<JobId>& next = order->second.next;
-      PlanJob* chosen = choose(node, next.size(), turn.at);
-      if (chosen == nullptr) {
-        --unplanned;
-        continue;
-      }
-      if (next.size() < std::min<std::size_t>(node.slots, kStartsPlannedMax)) {
-        next.push_back(chosen->entry->spec.id);
-        --unplanned;
-      }
+      PlanJob* chosen = choose(turn);
+      if (turn.next) --unplanned;
+      if (chosen == nullptr) continue;
+      std::vector<PlannedStart>& next = order->second.next;
+      if (turn.next && next.size() < kStartsPlannedMax) next.push_back({turn.after, chosen->entry->spec.id});
       add_work(*chosen, chosen->batch_cost, 1 / chosen->took_us, look_ / chosen->took_us, turn.at + chosen->took_us);
-      turns_.push({turn.at + chosen->took_us, &node});
+      turns_.push({turn.at + chosen->took_us, &node, {}, false});
     }
     std::vector<std::pair<NodeId, JobOrder>> told;
     for (auto& [id, order] : orders) {
-      NodeEntry& node = *scheduler_.nodes_.at(id);
-      node.planned.assign(order.next.begin(), order.next.end());
-      order.after_starts = node.starts;
+      scheduler_.nodes_.at(id)->planned = order.next;
       told.emplace_back(id, std::move(order));
     }
     return told;
@@ -84,9 +77,11 @@ class Scheduler::Plan {
     std::priority_queue<End> ends;
     std::vector<double> works_until;  // of its batches in work, and those planned
   };
-  struct Turn {
+  struct Turn {  // of a slot
     double at = 0;
     NodeEntry* node = nullptr;
+    LeaseKey after;    // what the slot computes, or was the last it computed
+    bool next = true;  // its first from now
     bool operator<(const Turn& other) const { return std::pair(other.at, other.node->id) < std::pair(at, node->id); }
   };
 
@@ -132,7 +127,7 @@ class Scheduler::Plan {
       if (!run.ended) ++(run.by_processor() && run.pace_milli < kSharesMilli ? sharing_ : alone_);
       if (!run.ended && busy < node.slots) {
         ++busy;
-        turns_.push({run.left_us(now_), &node});
+        turns_.push({run.left_us(now_), &node, lease});
       }
       if (found == index_.end()) continue;
       PlanJob& job = jobs_[found->second];
@@ -145,7 +140,21 @@ class Scheduler::Plan {
         add_run(job, cost, run);
       }
     }
-    for (; busy < node.slots; ++busy) turns_.push({0, &node});
+    for (const LeaseKey& last : last_of_free(node, node.slots - busy)) turns_.push({0, &node, last});
+  }
+
+  /// What free slots computed last. A slot whose result has come may have begun what it was told, only the news of that is still
+  /// under way: it is to be told the same.
+  [[nodiscard]] static std::vector<LeaseKey> last_of_free(const NodeEntry& node, std::size_t free) {
+    std::vector<LeaseKey> last;
+    for (const auto& [lease, run] : node.runs) {
+      if (run.ended && last.size() < free) last.push_back(lease);
+    }
+    for (const PlannedStart& planned : node.planned) {
+      if (last.size() < free && !node.runs.contains(planned.after)) last.push_back(planned.after);
+    }
+    last.resize(free);
+    return last;
   }
 
   void add_run(PlanJob& job, double cost, const Run& run) const {
@@ -220,25 +229,27 @@ class Scheduler::Plan {
                                                                                                 : job.soon + half;
   }
 
-  /// What the node starts at its turn number `place` from now. When that is soon, what it has been told already stays, unless it
-  /// has become clearly wrong: it may have begun with it, and then a new plan would give the same job to others as well.
-  [[nodiscard]] PlanJob* choose(const NodeEntry& node, std::size_t place, double at) {
+  /// What starts at that turn. When that is soon, what the node has been told already stays, unless it has become clearly wrong:
+  /// the node may have begun with it, and then a new plan would give the same job to others as well.
+  [[nodiscard]] PlanJob* choose(const Turn& turn) {
+    const NodeEntry& node = *turn.node;
     PlanJob* best = nullptr;
     double lowest = 0;
     for (PlanJob& job : jobs_) {
       if (best != nullptr && job.priority_down > best->priority_down) continue;
       if (!may_start(job, node)) continue;
-      const double stands_at = standing(job, at);
+      const double stands_at = standing(job, turn.at);
       if (best != nullptr && job.priority_down == best->priority_down && stands_at >= lowest) continue;
       best = &job;
       lowest = stands_at;
     }
-    if (best == nullptr || place >= node.planned.size() || at > kPlanFirmUs) return best;
-    const auto found = index_.find(node.planned[place]);
+    if (best == nullptr || !turn.next || turn.at > kPlanFirmUs) return best;
+    const auto planned = std::ranges::find(node.planned, turn.after, &PlannedStart::after);
+    const auto found = planned == node.planned.end() ? index_.end() : index_.find(planned->job);
     if (found == index_.end()) return best;
     PlanJob& told = jobs_[found->second];
     const bool stands = told.priority_down == best->priority_down && may_start(told, node) &&
-                        standing(told, at) < lowest + told.batch_cost * part_soon(told) / 2;
+                        standing(told, turn.at) < lowest + told.batch_cost * part_soon(told) / 2;
     return stands ? &told : best;
   }
 
@@ -270,14 +281,5 @@ class Scheduler::Plan {
 };
 
 std::vector<std::pair<NodeId, JobOrder>> Scheduler::make_plan(Time now) { return Plan(*this, now).make(); }
-
-void Scheduler::starts(NodeId id, std::uint64_t count) {
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end()) return;
-  NodeEntry& node = *found->second;
-  if (count < node.starts) node.planned.clear();  // another life
-  for (std::uint64_t i = node.starts; i < count && !node.planned.empty(); ++i) node.planned.pop_front();
-  node.starts = count;
-}
 
 }  // namespace idunno

@@ -192,6 +192,7 @@ void WorkerQueue::leave_stage(Held& held) {
     case Stage::running: {
       Slot& slot = slots_[held.slot];
       --slot.batches;
+      slot.last = key_of(held.lease);
       slot.expected_us -= held.expected_us;
       --running_;
       computing_.erase(key_of(held.lease));

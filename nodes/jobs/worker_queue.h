@@ -116,7 +116,6 @@ class WorkerQueue {
   void tick(Time now, WorkerOutput& out);
 
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
-  [[nodiscard]] std::uint64_t starts() const { return starts_; }    ///< batches handed to executors so far
   /// What executors compute now and is wanted, the longest first, at most one for each slot.
   [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
   /// What executors compute is worth a look at their processor time: a batch that takes a while.
@@ -180,6 +179,7 @@ class WorkerQueue {
     std::size_t batches = 0;
     std::uint64_t expected_us = 0;
     Time last_finished{};
+    LeaseKey last;                    ///< that left it
     std::string model;                ///< of the last batch handed to it
     std::vector<std::string> models;  ///< that it has computed, the last one first
   };
@@ -230,12 +230,14 @@ class WorkerQueue {
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_loaded(const std::vector<Candidate>& candidates,
                                                                             std::uint64_t lowest, std::size_t batches) const;
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_by_rank() const;
+  [[nodiscard]] std::vector<PlannedStart>::const_iterator planned_for(const Slot& slot) const;
+  [[nodiscard]] std::optional<std::pair<std::uint32_t, JobId>> planned_start() const;
   [[nodiscard]] std::optional<std::uint32_t> emptiest_slot(const JobInfo& job) const;
   [[nodiscard]] bool has_room(const Slot& slot, const JobInfo& job) const;
   [[nodiscard]] bool has_order() const;
   [[nodiscard]] std::uint64_t standing(const Lease& lease) const;
   void measure_pass_rate(const JobOrder& order);
-  void note_start(const Lease& lease);
+  void note_start(const Slot& slot, const Lease& lease);
   [[nodiscard]] static std::size_t models_since(const Slot& slot, const std::string& model);
   [[nodiscard]] bool is_loaded(const Slot& slot, const std::string& model) const;
   static void note_model(Slot& slot, const std::string& model);
@@ -261,9 +263,7 @@ class WorkerQueue {
   std::uint64_t input_bytes_ = 0;
   std::uint64_t fetching_bytes_ = 0;  ///< expected to arrive
   std::uint32_t running_ = 0;
-  std::uint64_t starts_ = 0;
-  std::vector<JobId> next_;       ///< what the coordinator plans for this node ...
-  std::uint64_t next_after_ = 0;  ///< ... after so many starts
+  std::vector<PlannedStart> next_;  ///< what the coordinator plans for this node
   std::uint32_t mean_batch_us_ = 0;
   std::map<JobId, Standing> order_;  ///< as the coordinator told it last
   Time ordered_at_{};

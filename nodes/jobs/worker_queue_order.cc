@@ -31,7 +31,6 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
   ordered_at_ = now_;
   next_ = order.next;
   if (next_.size() > kStartsPlannedMax) next_.resize(kStartsPlannedMax);
-  next_after_ = order.after_starts;
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
   for (const RecentStart& start : recent_starts_) {
     if (const auto job = order_.find(start.job); job != order_.end()) job->second.pass += job->second.per_query * start.queries;
@@ -65,7 +64,8 @@ std::uint64_t WorkerQueue::standing(const Lease& lease) const {
   return job->second.pass + job->second.per_query * lease.queries / 2;
 }
 
-void WorkerQueue::note_start(const Lease& lease) {
+void WorkerQueue::note_start(const Slot& slot, const Lease& lease) {
+  if (const auto planned = planned_for(slot); planned != next_.end()) next_.erase(planned);
   const auto job = order_.find(lease.job);
   if (job == order_.end()) return;
   job->second.pass += job->second.per_query * lease.queries;
@@ -136,6 +136,20 @@ std::optional<std::uint32_t> WorkerQueue::emptiest_slot(const JobInfo& job) cons
   return emptiest;
 }
 
+std::vector<PlannedStart>::const_iterator WorkerQueue::planned_for(const Slot& slot) const {
+  const auto planned = std::ranges::find(next_, slot.last, &PlannedStart::after);
+  return planned != next_.end() ? planned : std::ranges::find(next_, LeaseKey{}, &PlannedStart::after);
+}
+
+/// A slot that is empty, and the job it is to start.
+std::optional<std::pair<std::uint32_t, JobId>> WorkerQueue::planned_start() const {
+  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i].batches != 0) continue;
+    if (const auto planned = planned_for(slots_[i]); planned != next_.end()) return std::pair{i, planned->job};
+  }
+  return std::nullopt;
+}
+
 /// When the batch that is chosen fits nowhere nothing else starts, or short batches of others would keep the slots from ever
 /// becoming empty.
 std::optional<std::pair<std::uint32_t, WorkerQueue::Rank>> WorkerQueue::choose_start() const {
@@ -153,12 +167,15 @@ std::optional<std::pair<std::uint32_t, WorkerQueue::Rank>> WorkerQueue::choose_b
     candidates.push_back({standing(lease), &lease, &jobs_.at(id)});
     if (candidates.back().standing < candidates[best].standing) best = candidates.size() - 1;
   }
-  const std::uint64_t place = starts_ - next_after_;
-  if (place < next_.size()) {
-    const auto planned = std::ranges::find(candidates, next_[place], [](const Candidate& one) { return one.lease->job; });
-    if (planned != candidates.end()) best = static_cast<std::size_t>(planned - candidates.begin());
+  std::optional<std::uint32_t> slot;
+  if (const auto planned = planned_start()) {
+    const auto ready = std::ranges::find(candidates, planned->second, [](const Candidate& one) { return one.lease->job; });
+    if (ready != candidates.end()) {
+      best = static_cast<std::size_t>(ready - candidates.begin());
+      slot = planned->first;
+    }
   }
-  const auto slot = emptiest_slot(*candidates[best].job);
+  if (!slot) slot = emptiest_slot(*candidates[best].job);
   if (!slot) return std::nullopt;
   // Loading a model again takes time from everybody, so a job that lags less than reload_lag waits for a slot that has it.
   if (models_fit_ != kNeverLoaded && !is_loaded(slots_[*slot], candidates[best].job->model)) {

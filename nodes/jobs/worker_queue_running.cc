@@ -50,9 +50,8 @@ void WorkerQueue::start_ready(WorkerOutput& out) {
     slot.model = job.model;
     held.models_since = models_since(slot, job.model);
     note_model(slot, job.model);
-    note_start(held.lease);
+    note_start(slot, held.lease);
     ++running_;
-    ++starts_;
     out.start.push_back(WorkerOutput::Start{index, held.lease});
   }
 }

@@ -9,8 +9,8 @@ namespace idunno::bench {
 namespace {
 
 constexpr double kHeartbeatS = 0.5;
-constexpr double kStartNoticeS = 0.1;  // heartbeats about a batch that began do not come more often
-constexpr double kLookS = 0.1;         // between looks at the executors' processor time, where cores are shared
+constexpr double kStartNoticeS = 0.05; // heartbeats about a batch that began do not come more often
+constexpr double kLookS = 0.05;        // between looks at the executors' processor time, where cores are shared
 constexpr double kDetectS = 1.0;       // until a death is known
 constexpr std::uint64_t kQueries = 4'000'000;
 constexpr double kStragglerFactor = 4;
@@ -463,14 +463,13 @@ void World::computed(std::uint64_t id) {
 void World::heartbeat(std::size_t index, bool again) {
   const Worker& worker = *workers_[index];
   if (!worker.alive) return;
-  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), starts = worker.queue->starts(),
+  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(),
                    reign = reign_, running = worker.queue->running_batches(now_)] {
     if (!scheduler_ || reign != reign_ || workers_[index]->life != life || !workers_[index]->alive) return;
     const NodeId id{static_cast<std::uint32_t>(index + 1)};
     {
       const Stopwatch watch(outcome_.scheduler_s);
       scheduler_->batch_time(id, mean);
-      scheduler_->starts(id, starts);
       scheduler_->progress(id, running, now_);
     }
     coordinate();

@@ -340,7 +340,7 @@ TEST_F(ProcessorOrder, AJobWithoutASlotGoesBeforeOneThatHasSomeUnlessItIsFarAhea
   const auto first_planned = [&](std::int64_t elapsed_ms) {
     const auto orders = scheduler.order_due(at_ms(10'000 + elapsed_ms));
     EXPECT_EQ(orders.size(), 2U);
-    return orders.at(0).second.next;
+    return orders.at(0).second.next.at(0).job;
   };
   const auto ahead_by = [&](int batches) {
     for (int i = 0; i < batches; ++i) commit(any_of(JobId{2}));
@@ -353,24 +353,28 @@ TEST_F(ProcessorOrder, AJobWithoutASlotGoesBeforeOneThatHasSomeUnlessItIsFarAhea
   tell(first, 1000, 500'000);  // half of a processor
   tell(second, 1000, 200'000);
   ahead_by(2);  // as much as job 1 has in work
-  EXPECT_EQ(first_planned(1100), std::vector<JobId>{JobId{2}});
+  EXPECT_EQ(first_planned(1100), JobId{2});
   ahead_by(2);
   tell(first, 1200, 600'000);
-  EXPECT_EQ(first_planned(1300), std::vector<JobId>{JobId{1}});
+  EXPECT_EQ(first_planned(1300), JobId{1});
 }
 
 // ---- what is planned ----
 
 TEST_F(Order, NodesThatBecomeFreeTogetherArePlannedDifferentJobs) {
   world(2, 2);
-  runs(take(1, 1), 0, 1000);
-  runs(take(2, 2), 0, 1000);
-  std::map<NodeId, std::vector<JobId>> next;
+  const Assignment first = take(1, 1);
+  const Assignment second = take(2, 2);
+  runs(first, 0, 1000);
+  runs(second, 0, 1000);
+  std::map<NodeId, std::vector<PlannedStart>> next;
   for (const auto& [node, order] : scheduler.order_due(at_ms(2900))) next[node] = order.next;
   ASSERT_EQ(next.size(), 2U);
   ASSERT_EQ(next[NodeId{1}].size(), 1U);
   ASSERT_EQ(next[NodeId{2}].size(), 1U);
-  EXPECT_NE(next[NodeId{1}], next[NodeId{2}]);
+  EXPECT_EQ(next[NodeId{1}][0].after, key_of(first));
+  EXPECT_EQ(next[NodeId{2}][0].after, key_of(second));
+  EXPECT_NE(next[NodeId{1}][0].job, next[NodeId{2}][0].job);
 }
 
 TEST_F(Order, WhatIsPlannedForAMomentFromNowStays) {
@@ -378,7 +382,7 @@ TEST_F(Order, WhatIsPlannedForAMomentFromNowStays) {
   runs(take(1, 1), 0, 1000);
   runs(take(2, 2), 0, 1000);
   const auto planned = [&](std::int64_t ms) {
-    std::map<NodeId, std::vector<JobId>> next;
+    std::map<NodeId, std::vector<PlannedStart>> next;
     for (const auto& [node, order] : scheduler.order_due(at_ms(ms))) next[node] = order.next;
     return next;
   };
@@ -391,18 +395,16 @@ TEST_F(Order, WhatIsPlannedForAMomentFromNowStays) {
 
 TEST_F(Order, AStartIsOffThePlan) {
   world(1, 2);
-  runs(take(1, 1), 0, 1000);
+  const Assignment one = take(1, 1);
+  runs(one, 0, 1000);
   const auto first = scheduler.order_due(at_ms(2900));
   ASSERT_EQ(first.size(), 1U);
-  EXPECT_EQ(first[0].second.after_starts, 0U);
-  EXPECT_EQ(first[0].second.next, std::vector<JobId>{JobId{2}});
-  scheduler.starts(NodeId{1}, 1);
+  EXPECT_EQ(first[0].second.next, (std::vector<PlannedStart>{{key_of(one), JobId{2}}}));
   const Assignment second = take(1, 2);
   scheduler.progress(NodeId{1}, {{key_of(second), 0}}, at_ms(3000));
   const auto then = scheduler.order_due(at_ms(4900));
   ASSERT_EQ(then.size(), 1U);
-  EXPECT_EQ(then[0].second.after_starts, 1U);
-  EXPECT_EQ(then[0].second.next, std::vector<JobId>{JobId{1}});
+  EXPECT_EQ(then[0].second.next, (std::vector<PlannedStart>{{key_of(second), JobId{1}}}));
 }
 
 TEST_F(Order, ANewJobIsNotKeptOutByThePlan) {
@@ -413,7 +415,8 @@ TEST_F(Order, ANewJobIsNotKeptOutByThePlan) {
   refill();
   const auto then = scheduler.order_due(at_ms(2960));
   ASSERT_EQ(then.size(), 1U);
-  EXPECT_EQ(then[0].second.next, std::vector<JobId>{JobId{3}});
+  ASSERT_EQ(then[0].second.next.size(), 1U);
+  EXPECT_EQ(then[0].second.next[0].job, JobId{3});
 }
 
 TEST_F(Order, UnstartedLeasesAreGivenAgainWithTheNewPriority) {
