@@ -47,7 +47,7 @@ inline constexpr std::size_t kStartsPlannedMax = 16;  ///< JobOrder::next
 inline constexpr int kExecutorNice = 10;
 inline constexpr int kExecutorNiceMin = 4;
 inline constexpr int kExecutorNiceMax = 19;
-inline constexpr Duration kNiceStep = std::chrono::milliseconds(10);
+inline constexpr Duration kNiceStep = std::chrono::milliseconds(20);
 /// Far beyond what fetching a model and inputs or storing a result takes with all its own time limits: whoever needs longer has
 /// lost the batch, and it is reported as failed so that another node gets it.
 inline constexpr Duration kStageTimeMax = std::chrono::minutes(10);

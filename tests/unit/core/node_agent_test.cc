@@ -241,9 +241,9 @@ TEST(NodeAgent, TellsSoonHowFarABatchIsThatSharesItsProcessor) {
 TEST(NodeAgent, AnOrderMakesTheExecutorOfAJobThatLagsLessNice) {
   LongBatches world;
   const Lease lease = make_lease(1, 1);
-  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}, 0});
+  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}});
   EXPECT_EQ(world.last.nice, (std::vector<std::pair<std::uint32_t, int>>{{world.slot, kExecutorNiceMin}}));
-  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}, 0});
+  world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}});
   EXPECT_TRUE(world.last.nice.empty()) << "told already";
 }
 
