@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "bus/done_steps.h"
+
 namespace idunno::cli {
 
 namespace {
@@ -104,7 +106,8 @@ void Timeline::committed(Time at, const Event& event) {
   auto& commits = job->second.commits;
   const std::uint64_t before = commits.empty() ? 0 : commits.back().queries_so_far;
   const auto begun = started_.find(batch);
-  commits.push_back({at, before + queries_of(batch), begun == started_.end() ? at : std::min(begun->second, at)});
+  commits.push_back(
+      {at, before + queries_of(batch), begun == started_.end() ? at : std::min(begun->second, at), event.done_milli});
   if (begun != started_.end()) started_.erase(begun);
   commit_times_.push_back(at);
   held_.erase(batch);
@@ -193,6 +196,12 @@ double Timeline::rate(Time from, Time to) const {
   return sum;
 }
 
+double Timeline::Commit::done(Time until) const {
+  const Duration took = std::max(at - started, Duration(1));
+  const Duration after = std::clamp(until - started, Duration::zero(), took);
+  return static_cast<double>(done_millionths(done_milli, after.count(), took.count())) / 1e6;
+}
+
 double Timeline::work_rate(Time from, Time to) const {
   if (to <= from) return 0;
   double queries = 0;
@@ -201,10 +210,7 @@ double Timeline::work_rate(Time from, Time to) const {
     for (const Commit& commit : job.commits) {
       const auto count = static_cast<double>(commit.queries_so_far - before);
       before = commit.queries_so_far;
-      const Duration took = std::max(commit.at - commit.started, Duration(1));
-      const Time end = commit.started + took;
-      const Duration inside = std::min(end, to) - std::max(commit.started, from);
-      if (inside > Duration::zero()) queries += count * seconds(inside) / seconds(took);
+      queries += count * (commit.done(to) - commit.done(from));
     }
   }
   return queries / seconds(to - from);
@@ -241,13 +247,53 @@ std::optional<Duration> Timeline::normal(Duration before, Duration window, Time 
   return std::nullopt;
 }
 
+/// What was begun later may not have been committed until `end`: no batch takes much longer than those of late did.
+Time Timeline::work_known_until(Time end) const {
+  Duration longest{};
+  for (const auto& [id, job] : jobs_) {
+    for (auto commit = job.commits.rbegin(); commit != job.commits.rend() && commit->at + kWindowMax > end; ++commit) {
+      if (commit->at <= end) longest = std::max(longest, commit->at - commit->started);
+    }
+  }
+  return end - longest;
+}
+
+/// Queries of all jobs that were computed by `from`, `from` + kSample, ... `to`, up to what is the same for all.
+std::vector<double> Timeline::work_until(Time from, Time to) const {
+  if (to < from) return {};
+  std::vector<double> until(static_cast<std::size_t>((to - from) / kSample) + 1);
+  std::vector<double> whole(until.size());  // of batches that are done by that sample, and were not by the one before
+  const auto sample_at = [&](Time at) {     // the first that is not before
+    return static_cast<std::size_t>((std::max(at - from, Duration::zero()) + kSample - Duration(1)) / kSample);
+  };
+  for (const auto& [id, job] : jobs_) {
+    std::uint64_t before = 0;
+    for (const Commit& commit : job.commits) {
+      const auto count = static_cast<double>(commit.queries_so_far - before);
+      before = commit.queries_so_far;
+      const std::size_t end = std::min(sample_at(commit.at), until.size());
+      for (std::size_t i = sample_at(commit.started); i < end; ++i)
+        until[i] += count * commit.done(from + kSample * static_cast<Duration::rep>(i));
+      if (end < until.size()) whole[end] += count;
+    }
+  }
+  double sum = 0;
+  for (std::size_t i = 0; i < until.size(); ++i) {
+    sum += whole[i];
+    until[i] += sum;
+  }
+  return until;
+}
+
 Timeline::Dip Timeline::dip(Duration before, Duration window, Time end) const {
   Dip dip;
   if (const auto over = first_end()) end = std::min(end, std::max(*over, killed_at_));
-  const double usual = rate(killed_at_ - before, killed_at_);
+  const double usual = work_rate(killed_at_ - before, killed_at_) * seconds(window);
   double lowest = usual;
-  for (Time from = killed_at_; from + window <= end; from += kSample) {
-    const double now = rate(from, from + window);
+  const std::vector<double> until = work_until(killed_at_, work_known_until(end));
+  const auto samples = static_cast<std::size_t>(window / kSample);
+  for (std::size_t i = 0; i + samples < until.size(); ++i) {
+    const double now = until[i + samples] - until[i];
     lowest = std::min(lowest, now);
     if (now < kNormalShare * usual) dip.length += kSample;
   }

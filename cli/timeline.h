@@ -1,7 +1,7 @@
 #pragma once
 /// What the cluster's event stream told around a moment at which nodes were killed (or paused), and the figures that follow from
-/// it. Pure: events come with the time at which they arrived. All figures are of committed queries; only `work_rate` counts them
-/// elsewhere than at their commit.
+/// it. Pure: events come with the time at which they arrived. All figures are of committed queries; `work_rate` and `dip` count
+/// them in the time in which they were computed, the others at their commit.
 
 #include <cstdint>
 #include <map>
@@ -59,9 +59,9 @@ class Timeline {
   /// Committed queries per second in (from, to], of one job or of all that are watched.
   [[nodiscard]] double rate(JobId job, Time from, Time to) const;
   [[nodiscard]] double rate(Time from, Time to) const;
-  /// Of all jobs: queries per second in the time in which they were computed. A batch that was committed counts evenly from its
-  /// start to its commit, so that a second says something although it sees few commits; what was computed in vain counts nothing.
-  /// Known for times that lie a batch time back.
+  /// Of all jobs: queries per second in the time in which they were computed. A batch that was committed counts from its start to
+  /// its commit as its commit tells (Event::done_milli), so that a second says something although it sees few commits; what was
+  /// computed in vain counts nothing. Known for times that lie a batch time back.
   [[nodiscard]] double work_rate(Time from, Time to) const;
   /// A window that is long enough for rates to be told to a few percent: 20 batches of the slowest job, 1 s to 30 s.
   [[nodiscard]] static Duration window_of(const std::vector<JobReport>& jobs);
@@ -72,11 +72,11 @@ class Timeline {
   [[nodiscard]] std::optional<Duration> normal(Duration before, Duration window, Time now, double share = kNormalShare) const;
 
   struct Dip {
-    double depth_pct = 0;    ///< of the rate before: what the lowest `window` after the kill lacks
+    double depth_pct = 0;    ///< of the work before: what the lowest `window` after the kill lacks
     Duration length{};       ///< how long windows that begin then have less than kNormalShare of it
     Duration longest_gap{};  ///< without any commit; may begin before the kill
   };
-  /// Over all jobs together, in [kill, end], or until the first of them is over.
+  /// Over all jobs together, in [kill, end], or until the first of them is over. Work is known until a batch time before that.
   [[nodiscard]] Dip dip(Duration before, Duration window, Time end) const;
 
  private:
@@ -84,6 +84,9 @@ class Timeline {
     Time at;
     std::uint64_t queries_so_far = 0;  ///< of this job, this one included
     Time started;                      ///< `at` when that was not told
+    std::vector<std::uint16_t> done_milli;
+    /// Of its batch, until then.
+    [[nodiscard]] double done(Time until) const;
   };
   struct Job {
     std::uint64_t queries = 0;
@@ -97,6 +100,8 @@ class Timeline {
   };
 
   [[nodiscard]] static std::uint64_t committed(const Job& job, Time from, Time to);
+  [[nodiscard]] Time work_known_until(Time end) const;
+  [[nodiscard]] std::vector<double> work_until(Time from, Time to) const;
   void leased(Time at, const Event& event);
   void passed_over(const Batch& leased, Time at);
   void started(Time at, const Event& event);

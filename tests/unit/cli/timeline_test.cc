@@ -23,7 +23,7 @@ JobReport job_of(std::uint32_t id, std::uint64_t queries, std::uint32_t batch) {
 class TimelineTest : public ::testing::Test {
  protected:
   void tell(Time at, const std::string& type, std::uint32_t job, std::int64_t batch, const std::string& text = "",
-            NodeId by = kCoordinator) {
+            NodeId by = kCoordinator, const std::vector<std::uint16_t>& done_milli = {}) {
     EventNotice notice;
     notice.sequence = ++sequences_[by];
     notice.event.node = by;
@@ -31,13 +31,16 @@ class TimelineTest : public ::testing::Test {
     notice.event.job = JobId{job};
     notice.event.batch = batch;
     notice.event.text = text;
+    notice.event.done_milli = done_milli;
     line_.notice(at, notice);
   }
   void lease(Time at, std::uint32_t job, std::int64_t batch, std::uint32_t node, const std::string& more = "") {
     tell(at, "batch_leased", job, batch,
          "j" + std::to_string(job) + "/b" + std::to_string(batch) + " to n" + std::to_string(node) + more);
   }
-  void commit(Time at, std::uint32_t job, std::int64_t batch) { tell(at, "batch_committed", job, batch); }
+  void commit(Time at, std::uint32_t job, std::int64_t batch, const std::vector<std::uint16_t>& done_milli = {}) {
+    tell(at, "batch_committed", job, batch, "", kCoordinator, done_milli);
+  }
   /// A batch of job 1 each `step` in (from, to].
   void commits(Time from, Time to, Duration step) {
     for (Time at = from + step; at <= to; at += step) commit(at, 1, next_batch_++);
@@ -77,6 +80,14 @@ TEST_F(TimelineTest, WorkCountsInTheTimeInWhichItWasDone) {
   EXPECT_DOUBLE_EQ(line_.work_rate(kStart + seconds(4), kStart + seconds(5)), 10.0);
   commit(kStart + seconds(6), 1, 2);  // its start was not told: it counts at its commit
   EXPECT_NEAR(line_.work_rate(kStart + seconds(6), kStart + seconds(7)), 10.0, 1e-9);
+}
+
+TEST_F(TimelineTest, WorkIsSpreadAsItsCommitTells) {
+  line_.watch_job(job_of(1, 100, 10));
+  tell(kStart, "batch_started", 1, 0, "slot 0", NodeId{2});
+  commit(kStart + seconds(2), 1, 0, {900});
+  EXPECT_NEAR(line_.work_rate(kStart, kStart + seconds(1)), 9.0, 1e-9);
+  EXPECT_NEAR(line_.work_rate(kStart + seconds(1), kStart + seconds(2)), 1.0, 1e-9);
 }
 
 TEST_F(TimelineTest, DetectionIsTheFirstWordAboutThatNode) {
@@ -166,6 +177,22 @@ TEST_F(TimelineTest, AnUndisturbedStreamIsNormalAtOnceAndHasNoDip) {
   EXPECT_EQ(dip.length, Duration::zero());
   EXPECT_LT(dip.depth_pct, 5);
   EXPECT_EQ(dip.longest_gap, milliseconds(10));
+}
+
+/// Both executors begin and end a batch of two seconds together.
+TEST_F(TimelineTest, BatchesThatEndTogetherAreNoDip) {
+  line_.watch_job(job_of(1, 100000, 16));
+  std::int64_t batch = 0;
+  for (Time at = kStart; at < kStart + seconds(20); at += seconds(2)) {
+    if (at == kStart + seconds(10)) line_.killed(at + milliseconds(500), {NodeId{3}});
+    for (const std::int64_t one : {batch, batch + 1}) tell(at, "batch_started", 1, one, "slot 0", NodeId{2});
+    for (const std::int64_t one : {batch, batch + 1}) commit(at + seconds(2), 1, one);
+    batch += 2;
+  }
+  const auto dip = line_.dip(seconds(8), seconds(1), kStart + seconds(21));
+  EXPECT_EQ(dip.length, Duration::zero());
+  EXPECT_LT(dip.depth_pct, 1) << "what is in work at the end is not known yet";
+  EXPECT_EQ(dip.longest_gap, seconds(2));
 }
 
 TEST_F(TimelineTest, AGapIsADipOfItsLength) {
