@@ -24,10 +24,10 @@ Lease lease(std::uint64_t job, BatchIndex batch, std::uint64_t pass, std::uint32
   return made;
 }
 
-/// One slot; three jobs of models m1 to m3, with a batch of job 1 running.
+/// Three jobs of models m1 to m3, with a batch of job 1 running in the first slot.
 class WorkerOrder : public testing::Test {
  protected:
-  WorkerOrder() {
+  explicit WorkerOrder(std::uint32_t slots = 1) : queue(slots, 1'000'000) {
     give({lease(1, 0, 0)});
     EXPECT_EQ(running, "j1/b0");
   }
@@ -67,7 +67,7 @@ class WorkerOrder : public testing::Test {
   }
   void order(std::vector<JobPass> jobs) { queue.ordered(JobOrder{std::move(jobs), {}}, now); }
 
-  WorkerQueue queue{1, 1'000'000};
+  WorkerQueue queue;
   Time now = kStart;
   LeaseKey computing;
   std::string running;
@@ -172,6 +172,26 @@ TEST_F(WorkerOrder, ASlotOfWhichNothingIsKnownFollowsAPlanOnce) {
   queue.ordered(JobOrder{{{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}}, {{LeaseKey{}, JobId{1}}}}, now);
   EXPECT_EQ(finish(1000), "j1/b1");
   EXPECT_EQ(finish(1100), "j2/b0");
+}
+
+class TwoSlots : public WorkerOrder {
+ protected:
+  TwoSlots() : WorkerOrder(2) {
+    first = computing;
+    give({lease(2, 0, 1)});
+    EXPECT_EQ(running, "j2/b0");
+  }
+  LeaseKey first;
+};
+
+TEST_F(TwoSlots, ASlotThatIsDoneBeforeTheOtherDoesNotTakeWhatIsPlannedForThat) {
+  give({lease(1, 1, 10), lease(2, 1, 99)});
+  queue.ordered(JobOrder{{{JobId{2}, 1000, 10}, {JobId{1}, 5000, 10}}, {{first, JobId{2}}, {computing, JobId{1}}}}, now);
+  now = at_ms(1000);
+  WorkerOutput out;
+  ASSERT_TRUE(queue.finished(1, computing, 0, 0, now, out));
+  note(out);
+  EXPECT_EQ(running, "j1/b1");
 }
 
 TEST_F(WorkerOrder, UrgentWorkGoesBeforeThePlan) {
