@@ -12,7 +12,7 @@ constexpr Duration kPipeline = std::chrono::milliseconds(5);
 constexpr Duration kQueueCheckInterval = std::chrono::seconds(10);
 constexpr Duration kNoticedBatchMin = std::chrono::milliseconds(20);
 constexpr Duration kNoticeInterval = std::chrono::milliseconds(50);  ///< early heartbeats do not come more often
-constexpr Duration kWatchInterval = std::chrono::milliseconds(50);   ///< between looks at the executors' processor time
+constexpr Duration kWatchInterval = std::chrono::milliseconds(20);   ///< between looks at the executors' processor time
 
 }  // namespace
 

@@ -26,6 +26,7 @@ class BatchWork {
   /// Values that go back, in time or in processor time, are ignored.
   void sample(Time now, std::uint64_t cpu_us);
   [[nodiscard]] std::uint64_t cpu_us() const { return cpu_us_; }
+  [[nodiscard]] Time sampled_at() const { return samples_.empty() ? began_ : began_ + samples_.back().after; }
   /// Of the last sample: thousandths of a processor since the one before it; 0 = not known.
   [[nodiscard]] std::uint32_t pace_milli() const { return pace_milli_; }
   /// BatchCommit::done_milli for a batch that took `duration` in all; its computing ended with the last sample.

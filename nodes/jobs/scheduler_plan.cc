@@ -16,6 +16,7 @@ constexpr double kUnknownUs = 1e6;
 constexpr std::uint32_t kSharesMilli = 800;  // an executor with less of a processor shares it
 constexpr double kPlanFirmUs = 200e3;        // before a node's turn: about what its news, a new plan and the way back take
 constexpr double kLeadMaxMs = 60'000;
+constexpr double kLeadPerCpuMaxMilli = 1e9;
 
 }  // namespace
 
@@ -71,6 +72,7 @@ class Scheduler::Plan {
     double level_now = 0;
     double pace_now = 0;  // what it goes on by in a microsecond
     double lead_us = 0;
+    double lead_per_cpu = 0;  // what a microsecond of an executor's processor adds to it; 0 = not known
     double at = 0;
     bool waits = false;  // has not begun since it arrived
     double soon = 0;     // what it stands at for the next choice
@@ -197,6 +199,7 @@ class Scheduler::Plan {
       if (!counts(job) || found->second.jobs < 2 || found->second.pace <= 0) continue;
       const double mean_pace = found->second.pace / found->second.jobs;
       job.lead_us = (job.level_now - found->second.level / found->second.jobs) / mean_pace;
+      if (job.entry->cpu_us != 0) job.lead_per_cpu = job.batch_cost / job.entry->cpu_us / mean_pace;
     }
   }
 
@@ -260,7 +263,9 @@ class Scheduler::Plan {
       const auto away = static_cast<std::uint64_t>(std::abs(job.soon));
       const std::uint64_t pass = job.soon >= 0 ? origin_ + away : origin_ - std::min(origin_, away);
       const double lead_ms = std::clamp(job.lead_us / 1000, -kLeadMaxMs, kLeadMaxMs);
-      order.push_back({job.entry->spec.id, pass, static_cast<std::uint64_t>(per_query), static_cast<std::int32_t>(lead_ms)});
+      const auto per_cpu_milli = static_cast<std::uint32_t>(std::min(1000 * job.lead_per_cpu, kLeadPerCpuMaxMilli));
+      order.push_back({job.entry->spec.id, pass, static_cast<std::uint64_t>(per_query), static_cast<std::int32_t>(lead_ms),
+                       per_cpu_milli, job.entry->runs});
     }
     std::sort(order.begin(), order.end(),
               [](const JobPass& a, const JobPass& b) { return std::pair(a.pass, a.job) < std::pair(b.pass, b.job); });

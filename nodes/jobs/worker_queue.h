@@ -160,6 +160,8 @@ class WorkerQueue {
     std::uint32_t errors = 0;
     std::uint64_t infer_us = 0;
     BatchWork work;
+    Time ordered_at{};  ///< of its work, where the present order counts from: then, or at its start
+    std::uint64_t ordered_cpu_us = 0;
     bool loading = false;
     BatchCommit commit;  ///< when offered
   };
@@ -188,6 +190,8 @@ class WorkerQueue {
     std::uint64_t per_query = 0;
     std::uint64_t told = 0;
     std::int32_t lead_ms = 0;
+    std::uint32_t lead_per_cpu_milli = 0;
+    std::uint32_t executors = 0;
   };
   struct RecentStart {
     Time at{};
@@ -230,6 +234,7 @@ class WorkerQueue {
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_loaded(const std::vector<Candidate>& candidates,
                                                                             std::uint64_t lowest, std::size_t batches) const;
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_by_rank() const;
+  [[nodiscard]] static std::int64_t lead_us_of(const Standing& standing, const Held& held);
   [[nodiscard]] std::vector<PlannedStart>::const_iterator planned_for(const Slot& slot) const;
   [[nodiscard]] std::optional<std::pair<std::uint32_t, JobId>> planned_start() const;
   [[nodiscard]] std::optional<std::uint32_t> emptiest_slot(const JobInfo& job) const;

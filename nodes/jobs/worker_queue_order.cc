@@ -26,9 +26,14 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
   order_.clear();
   for (const JobPass& job : order.jobs) {
     if (order_.size() >= kJobsOrderedMax) break;
-    order_[job.job] = Standing{job.pass, job.per_query, job.pass, job.lead_ms};
+    order_[job.job] = Standing{job.pass, job.per_query, job.pass, job.lead_ms, job.lead_per_cpu_milli, job.executors};
   }
   ordered_at_ = now_;
+  for (const LeaseKey& key : computing_) {
+    Held& held = held_.at(key);
+    held.ordered_at = held.work.sampled_at();
+    held.ordered_cpu_us = held.work.cpu_us();
+  }
   next_ = order.next;
   if (next_.size() > kStartsPlannedMax) next_.resize(kStartsPlannedMax);
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
@@ -84,6 +89,17 @@ bool WorkerQueue::shares_processors() const {
   });
 }
 
+/// As told, and what has come to it since: orders come late, and an executor that happens to have a processor for itself is far
+/// ahead before the next one. The job's other executors are taken to go on at the common pace.
+std::int64_t WorkerQueue::lead_us_of(const Standing& standing, const Held& held) {
+  std::int64_t lead_us = std::int64_t{standing.lead_ms} * 1000;
+  if (standing.lead_per_cpu_milli == 0 || held.loading) return lead_us;
+  const double had_us = static_cast<double>(held.work.cpu_us() - held.ordered_cpu_us);
+  const auto passed_us = static_cast<double>((held.work.sampled_at() - held.ordered_at).count());
+  const double since_us = had_us * standing.lead_per_cpu_milli / 1000 - passed_us / std::max(standing.executors, 1U);
+  return lead_us + static_cast<std::int64_t>(since_us);
+}
+
 int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
   if (order_.empty() || now - ordered_at_ > kJobOrderAgeMax) return kExecutorNice;
   for (const LeaseKey& key : computing_) {
@@ -91,7 +107,7 @@ int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
     const auto job = order_.find(key.job);
     if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
     if (job == order_.end()) break;
-    const int steps = job->second.lead_ms / static_cast<int>(kNiceStep / std::chrono::milliseconds(1));
+    const auto steps = static_cast<int>(lead_us_of(job->second, held_.at(key)) / kNiceStep.count());
     return std::clamp(kExecutorNice + steps, kExecutorNiceMin, kExecutorNiceMax);
   }
   return kExecutorNice;

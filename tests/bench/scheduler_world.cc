@@ -9,9 +9,9 @@ namespace idunno::bench {
 namespace {
 
 constexpr double kHeartbeatS = 0.5;
-constexpr double kStartNoticeS = 0.05; // heartbeats about a batch that began do not come more often
-constexpr double kLookS = 0.05;        // between looks at the executors' processor time, where cores are shared
-constexpr double kDetectS = 1.0;       // until a death is known
+constexpr double kStartNoticeS = 0.05;  // heartbeats about a batch that began do not come more often
+constexpr double kLookS = 0.02;         // between looks at the executors' processor time, where cores are shared
+constexpr double kDetectS = 1.0;        // until a death is known
 constexpr std::uint64_t kQueries = 4'000'000;
 constexpr double kStragglerFactor = 4;
 
@@ -463,8 +463,8 @@ void World::computed(std::uint64_t id) {
 void World::heartbeat(std::size_t index, bool again) {
   const Worker& worker = *workers_[index];
   if (!worker.alive) return;
-  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(),
-                   reign = reign_, running = worker.queue->running_batches(now_)] {
+  after(travel(), [this, index, life = worker.life, mean = worker.queue->mean_batch_us(), reign = reign_,
+                   running = worker.queue->running_batches(now_)] {
     if (!scheduler_ || reign != reign_ || workers_[index]->life != life || !workers_[index]->alive) return;
     const NodeId id{static_cast<std::uint32_t>(index + 1)};
     {

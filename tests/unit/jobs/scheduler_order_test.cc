@@ -311,6 +311,9 @@ TEST_F(ProcessorOrder, AJobIsAheadByWhatItsExecutorsHad) {
   // 7 and 3 of 10 queries are done, 5 is the mean; together they go on by ten in a second, each by five.
   EXPECT_NEAR(told.at(JobId{1}).lead_ms, 400, 40);
   EXPECT_NEAR(told.at(JobId{2}).lead_ms, -400, 40);
+  // Ten queries for a second of a processor, and the common pace is five queries in a second.
+  EXPECT_NEAR(told.at(JobId{1}).lead_per_cpu_milli, 2000, 50);
+  EXPECT_EQ(told.at(JobId{1}).executors, 1U);
 }
 
 TEST_F(ProcessorOrder, ABatchThatWaitsForItsModelIsNoWorkDone) {

@@ -218,6 +218,25 @@ TEST_F(WorkerOrder, AnExecutorIsAsNiceAsItsJobIsAhead) {
   EXPECT_EQ(queue.executor_nice(0, now + kJobOrderAgeMax + Duration(1)), kExecutorNice) << "old news";
 }
 
+TEST_F(WorkerOrder, BetweenTwoOrdersALeadGrowsWithWhatTheExecutorHas) {
+  constexpr std::uint32_t kPerCpuMilli = 5000;  // a fair share is a fifth of a processor
+  const auto steps_after = [&](std::int64_t ms, std::uint64_t cpu_us) {
+    queue.executor_time(0, 1'000'000 + cpu_us, at_ms(ms));
+    return queue.executor_nice(0, at_ms(ms)) - kExecutorNice;
+  };
+  queue.started(0, computing, at_ms(0), 0, 900'000);
+  queue.loaded(0, computing, at_ms(0), 900'000);
+  EXPECT_EQ(steps_after(100, 0), 0);
+  now = at_ms(100);
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 1000, 10, 0, kPerCpuMilli, 1}});
+  EXPECT_EQ(steps_after(200, 20'000), 0) << "as much as it should have";
+  EXPECT_EQ(steps_after(220, 40'000), 4) << "a processor for itself for 20 ms: 80 ms ahead";
+  EXPECT_EQ(steps_after(280, 40'000), 1) << "and then none for 60 ms";
+  now = at_ms(280);
+  order({{JobId{2}, 1000, 10}, {JobId{1}, 1000, 10, 40, kPerCpuMilli, 2}});
+  EXPECT_EQ(steps_after(300, 42'000), 2) << "another executor does half of the work";
+}
+
 TEST_F(WorkerOrder, AnIdleExecutorAndOneOfAnUnknownJobAreAsNiceAsEver) {
   order({{JobId{1}, 1000, 10, 600}});
   EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice) << "handed over, not begun";
