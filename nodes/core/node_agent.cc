@@ -12,7 +12,9 @@ constexpr Duration kPipeline = std::chrono::milliseconds(5);
 constexpr Duration kQueueCheckInterval = std::chrono::seconds(10);
 constexpr Duration kNoticedBatchMin = std::chrono::milliseconds(20);
 constexpr Duration kNoticeInterval = std::chrono::milliseconds(50);  ///< early heartbeats do not come more often
-constexpr Duration kWatchInterval = std::chrono::milliseconds(20);   ///< between looks at the executors' processor time
+/// Between looks at the executors' processor time: where they share processors, and elsewhere.
+constexpr Duration kWatchInterval = std::chrono::milliseconds(20);
+constexpr Duration kWatchIntervalAlone = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -65,7 +67,7 @@ void NodeAgent::Impl::watch_executors() {
     if (std::exchange(nice_[slot], nice) != nice) out_.nice.emplace_back(slot, nice);
   }
   if (!queue_.computes_long() || now_ < watch_at_) return;
-  watch_at_ = now_ + kWatchInterval;
+  watch_at_ = now_ + (queue_.shares_processors() ? kWatchInterval : kWatchIntervalAlone);
   out_.wants_executor_times = true;
 }
 
