@@ -267,10 +267,11 @@ class Scheduler {
   bool expect_more(const JobEntry& job);
   static void note_pace(Run& run, const RunningBatch& told, Time now);
   void news(Time now);
-  [[nodiscard]] std::map<JobId, std::uint64_t> levels(Time now) const;
-  void level_new_jobs(const std::map<JobId, std::uint64_t>& known);
-  void bound_debts(const std::map<JobId, std::uint64_t>& known);
-  [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(Time now);
+  [[nodiscard]] std::map<JobId, std::uint64_t> levels_now(Time now) const;
+  void move_level(JobId job, std::uint64_t& level, std::int64_t passes);
+  void level_new_jobs(std::map<JobId, std::uint64_t>& levels);
+  void bound_debts(std::map<JobId, std::uint64_t>& levels);
+  [[nodiscard]] std::vector<std::pair<NodeId, JobOrder>> make_plan(const std::map<JobId, std::uint64_t>& levels, Time now);
   [[nodiscard]] bool order_matters() const;
   [[nodiscard]] Duration order_interval() const;
   void reserve_nodes();

@@ -86,9 +86,8 @@ struct Scheduler::JobEntry {
   }
   /// It has no claim and no debt yet.
   [[nodiscard]] bool is_new() const { return arriving || settles; }
-  [[nodiscard]] bool is_peer_of(const JobEntry& other) const {
-    return spec.priority == other.spec.priority && spec.urgent == other.spec.urgent;
-  }
+  /// The lowest goes first; jobs of the same compete (StrideOrder::Key).
+  [[nodiscard]] std::int64_t priority_down() const { return spec.urgent ? INT64_MIN : -std::int64_t{spec.priority}; }
   [[nodiscard]] bool has_work() const { return !to_redo.empty() || next < batches; }
   [[nodiscard]] std::uint32_t queries_of(std::uint64_t index) const { return place(index).queries; }
   /// Batches beyond `next` may be adopted, and lost again, before it comes to them.

@@ -23,8 +23,8 @@ constexpr double kLeadPerCpuMaxMilli = 1e9;
 /// Passes are counted from `origin_`, times in microseconds from now.
 class Scheduler::Plan {
  public:
-  Plan(Scheduler& scheduler, Time now) : scheduler_(scheduler), now_(now) {
-    add_jobs();
+  Plan(Scheduler& scheduler, const std::map<JobId, std::uint64_t>& levels, Time now) : scheduler_(scheduler), now_(now) {
+    add_jobs(levels);
     for (const auto& [id, node] : scheduler_.nodes_) add_node(*node);
     add_leads();
   }
@@ -77,7 +77,7 @@ class Scheduler::Plan {
     bool waits = false;  // has not begun since it arrived
     double soon = 0;     // what it stands at for the next choice
     std::priority_queue<End> ends;
-    std::vector<double> works_until;  // of its batches in work, and those planned
+    double works_until = 0;  // the last of its batches in work, and of those planned
   };
   struct Turn {  // of a slot
     double at = 0;
@@ -97,23 +97,19 @@ class Scheduler::Plan {
     }
   }
 
-  void add_jobs() {
-    bool first = true;
-    for (const auto& [id, entry] : scheduler_.jobs_) {
-      if (!entry->enabled || (!entry->has_work() && entry->out.empty())) continue;
-      const std::uint64_t served = scheduler_.order_.served_pass(id);
-      origin_ = first ? served : std::min(origin_, served);
-      first = false;
-    }
-    for (const auto& [id, entry] : scheduler_.jobs_) {
-      if (!entry->enabled || (!entry->has_work() && entry->out.empty())) continue;
+  void add_jobs(const std::map<JobId, std::uint64_t>& levels) {
+    origin_ = UINT64_MAX;
+    for (const auto& [id, level] : levels) origin_ = std::min(origin_, scheduler_.order_.served_pass(id));
+    for (const auto& [id, level] : levels) {
+      const JobEntry* entry = scheduler_.jobs_.at(id).get();
       PlanJob& job = jobs_.emplace_back();
-      job.entry = entry.get();
-      job.priority_down = entry->spec.urgent ? INT64_MIN : -std::int64_t{entry->spec.priority};
+      job.entry = entry;
+      job.priority_down = entry->priority_down();
       job.cost = static_cast<double>(scheduler_.order_.cost(id, 1));
       job.batch_cost = static_cast<double>(scheduler_.order_.cost(id, entry->spec.batch));
       job.took_us = entry->took_us == 0 ? kUnknownUs : entry->took_us;
-      job.level = job.level_now = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
+      job.level = static_cast<double>(scheduler_.order_.served_pass(id) - origin_);
+      job.level_now = static_cast<double>(level - origin_);
       job.at = look_;
       job.waits = entry->arriving && entry->runs == 0;
       index_[id] = jobs_.size() - 1;
@@ -135,7 +131,6 @@ class Scheduler::Plan {
       PlanJob& job = jobs_[found->second];
       const double cost = job.cost * job.entry->queries_of(lease.batch);
       job.level -= cost * run.before_milli / 1000;
-      job.level_now += cost * (run.done(now_) - run.before_milli / 1000.0);
       if (run.ended) {
         job.level += cost;
       } else {
@@ -169,7 +164,7 @@ class Scheduler::Plan {
   /// A batch in work, or planned: of its cost it does the part `pace` in a microsecond, and has done `done` at job.at.
   static void add_work(PlanJob& job, double cost, double pace, double done, double ends_at) {
     job.level += cost * std::min(1.0, done);
-    job.works_until.push_back(ends_at);
+    job.works_until = std::max(job.works_until, ends_at);
     if (ends_at <= job.at) return;
     job.slope += cost * pace;
     job.ends.push({ends_at, cost * pace});
@@ -227,9 +222,7 @@ class Scheduler::Plan {
   [[nodiscard]] double standing(const PlanJob& job, double at) const {
     const double half = job.batch_cost * part_soon(job) / 2;
     const bool to_share = sharing_ > alone_ && slots_ >= jobs_.size();
-    const auto works_then = [at](double until) { return until > at; };
-    return to_share && std::none_of(job.works_until.begin(), job.works_until.end(), works_then) ? job.soon - half
-                                                                                                : job.soon + half;
+    return to_share && job.works_until <= at ? job.soon - half : job.soon + half;
   }
 
   /// What starts at that turn. When that is soon, what the node has been told already stays, unless it has become clearly wrong:
@@ -285,6 +278,8 @@ class Scheduler::Plan {
   std::priority_queue<Turn> turns_;
 };
 
-std::vector<std::pair<NodeId, JobOrder>> Scheduler::make_plan(Time now) { return Plan(*this, now).make(); }
+std::vector<std::pair<NodeId, JobOrder>> Scheduler::make_plan(const std::map<JobId, std::uint64_t>& levels, Time now) {
+  return Plan(*this, levels, now).make();
+}
 
 }  // namespace idunno

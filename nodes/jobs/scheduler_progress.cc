@@ -190,7 +190,7 @@ bool Scheduler::order_matters() const {
 }
 
 /// Results, and what is in work as far as it is done.
-std::map<JobId, std::uint64_t> Scheduler::levels(Time now) const {
+std::map<JobId, std::uint64_t> Scheduler::levels_now(Time now) const {
   std::map<JobId, std::uint64_t> levels;
   for (const auto& [id, job] : jobs_) {
     if (job->enabled && (job->has_work() || !job->out.empty())) levels[id] = order_.served_pass(id);
@@ -207,19 +207,24 @@ std::map<JobId, std::uint64_t> Scheduler::levels(Time now) const {
   return levels;
 }
 
+void Scheduler::move_level(JobId job, std::uint64_t& level, std::int64_t passes) {
+  order_.shift(job, passes);
+  level += static_cast<std::uint64_t>(passes);
+}
+
 /// A job that arrives has no claim to the time before its first result, and no debt from it: from its first start until then it
 /// is as far as the others are.
-void Scheduler::level_new_jobs(const std::map<JobId, std::uint64_t>& known) {
-  for (const auto& [id, level] : known) {
+void Scheduler::level_new_jobs(std::map<JobId, std::uint64_t>& levels) {
+  for (auto& [id, level] : levels) {
     JobEntry& job = *jobs_.at(id);
     if (!job.is_new() || (job.arriving && job.runs == 0)) continue;
     std::optional<std::uint64_t> lowest;
-    for (const auto& [other_id, other] : known) {
+    for (const auto& [other_id, other] : levels) {
       const JobEntry& competitor = *jobs_.at(other_id);
-      if (competitor.is_new() || !job.is_peer_of(competitor)) continue;
+      if (competitor.is_new() || competitor.priority_down() != job.priority_down()) continue;
       lowest = std::min(lowest.value_or(other), other);
     }
-    if (lowest) order_.shift(id, static_cast<std::int64_t>(*lowest - level));
+    if (lowest) move_level(id, level, static_cast<std::int64_t>(*lowest - level));
     job.settles = false;
   }
 }
@@ -227,34 +232,32 @@ void Scheduler::level_new_jobs(const std::map<JobId, std::uint64_t>& known) {
 /// What a job was ahead, or behind, counts up to kDebtRounds rounds of all slots. A job that held all slots when others came
 /// would otherwise wait until each of them has done as much: the more have come, the longer. (EEVDF bounds lags for the same
 /// reason; Stoica and Abdel-Wahab 1995.)
-void Scheduler::bound_debts(const std::map<JobId, std::uint64_t>& known) {
+void Scheduler::bound_debts(std::map<JobId, std::uint64_t>& levels) {
   struct Peers {
-    double level = 0;
+    double level = 0;  // from that of the first job
     double jobs = 0;
     double batch_cost = 0;  // the largest
   };
-  std::map<std::pair<bool, std::int32_t>, Peers> peers;
-  const auto counts = [&](JobId id) { return !jobs_.at(id)->is_new() && competes(id); };
-  const auto peers_of = [&](JobId id) -> Peers& {
-    const SchedulerJob& spec = jobs_.at(id)->spec;
-    return peers[{spec.urgent, spec.priority}];
-  };
+  std::map<std::int64_t, Peers> peers;
+  const std::uint64_t first = levels.empty() ? 0 : levels.begin()->second;
+  const auto from_first = [first](std::uint64_t level) { return static_cast<double>(static_cast<std::int64_t>(level - first)); };
+  const auto counts = [this](JobId id) { return !jobs_.at(id)->is_new() && competes(id); };
+  for (const auto& [id, level] : levels) {
+    if (!counts(id)) continue;
+    const JobEntry& job = *jobs_.at(id);
+    Peers& mine = peers[job.priority_down()];
+    mine.level += from_first(level);
+    mine.jobs += 1;
+    mine.batch_cost = std::max(mine.batch_cost, static_cast<double>(order_.cost(id, job.spec.batch)));
+  }
   double slots = 0;
   for (const auto& [id, node] : nodes_) slots += node->open ? node->slots : 0;
-  const double origin = known.empty() ? 0 : static_cast<double>(known.begin()->second);
-  for (const auto& [id, level] : known) {
+  for (auto& [id, level] : levels) {
     if (!counts(id)) continue;
-    Peers& mine = peers_of(id);
-    mine.level += static_cast<double>(level) - origin;
-    mine.jobs += 1;
-    mine.batch_cost = std::max(mine.batch_cost, static_cast<double>(order_.cost(id, jobs_.at(id)->spec.batch)));
-  }
-  for (const auto& [id, level] : known) {
-    if (!counts(id)) continue;
-    const Peers& mine = peers_of(id);
-    const double lead = static_cast<double>(level) - origin - mine.level / mine.jobs;
+    const Peers& mine = peers[jobs_.at(id)->priority_down()];
+    const double lead = from_first(level) - mine.level / mine.jobs;
     const double most = kDebtRounds * std::max(1.0, slots / mine.jobs) * mine.batch_cost;
-    if (std::abs(lead) > most) order_.shift(id, static_cast<std::int64_t>(std::clamp(lead, -most, most) - lead));
+    if (std::abs(lead) > most) move_level(id, level, static_cast<std::int64_t>(std::clamp(lead, -most, most) - lead));
   }
 }
 
@@ -269,10 +272,10 @@ std::vector<std::pair<NodeId, JobOrder>> Scheduler::order_due(Time now) {
     for (const auto& [id, node] : nodes_) choice_.insert(id);
   }
   order_at_ = now + std::max(kOrderIntervalMax, order_interval());
-  const std::map<JobId, std::uint64_t> known = levels(now);
-  bound_debts(known);
-  level_new_jobs(known);
-  return make_plan(now);
+  std::map<JobId, std::uint64_t> levels = levels_now(now);
+  bound_debts(levels);
+  level_new_jobs(levels);
+  return make_plan(levels, now);
 }
 
 }  // namespace idunno
