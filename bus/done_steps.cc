@@ -17,4 +17,9 @@ std::int64_t done_millionths(const std::vector<std::uint16_t>& steps, std::int64
   return at(step) * 1000 + (at(step + 1) - at(step)) * 1000 * (place - step * length) / length;
 }
 
+double done_part(const std::vector<std::uint16_t>& steps, std::int64_t after, std::int64_t length) {
+  const std::int64_t whole = std::max<std::int64_t>(length, 1);
+  return static_cast<double>(done_millionths(steps, std::clamp<std::int64_t>(after, 0, whole), whole)) / 1e6;
+}
+
 }  // namespace idunno

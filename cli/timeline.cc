@@ -197,9 +197,7 @@ double Timeline::rate(Time from, Time to) const {
 }
 
 double Timeline::Commit::done(Time until) const {
-  const Duration took = std::max(at - started, Duration(1));
-  const Duration after = std::clamp(until - started, Duration::zero(), took);
-  return static_cast<double>(done_millionths(done_milli, after.count(), took.count())) / 1e6;
+  return done_part(done_milli, (until - started).count(), (at - started).count());
 }
 
 double Timeline::work_rate(Time from, Time to) const {

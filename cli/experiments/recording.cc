@@ -176,10 +176,9 @@ double Recording::committed_rate(std::optional<std::size_t> job, double from_s, 
 namespace {
 
 /// Of the batch, until then.
-double done_part(const BatchRecord& batch, double at_s) {
-  const auto length_us = static_cast<std::int64_t>(std::max(batch.took_s(), 1e-6) * 1e6);
-  const auto after_us = static_cast<std::int64_t>(std::clamp(at_s - batch.started_s, 0.0, 1e6) * 1e6);
-  return static_cast<double>(done_millionths(batch.done_milli, std::min(after_us, length_us), length_us)) / 1e6;
+double done_until(const BatchRecord& batch, double at_s) {
+  const auto micros = [](double seconds) { return static_cast<std::int64_t>(std::clamp(seconds, 0.0, 1e6) * 1e6); };
+  return done_part(batch.done_milli, micros(at_s - batch.started_s), micros(batch.took_s()));
 }
 
 }  // namespace
@@ -188,7 +187,7 @@ double Recording::processed_rate(std::size_t job, double from_s, double to_s) co
   double sum = 0;
   for (const BatchRecord& one : batches) {
     if (one.job != job) continue;
-    sum += one.queries * (done_part(one, to_s) - done_part(one, from_s));
+    sum += one.queries * (done_until(one, to_s) - done_until(one, from_s));
   }
   return to_s > from_s ? sum / (to_s - from_s) : 0;
 }

@@ -160,10 +160,14 @@ class WorkerQueue {
     std::uint32_t errors = 0;
     std::uint64_t infer_us = 0;
     BatchWork work;
-    Time ordered_at{};  ///< of its work, where the present order counts from: then, or at its start
-    std::uint64_t ordered_cpu_us = 0;
+    Time lead_from{};  ///< what `work` had then is in the lead that was told; or when it began
+    std::uint64_t lead_from_cpu_us = 0;
     bool loading = false;
     BatchCommit commit;  ///< when offered
+    void lead_counts_from_here() {
+      lead_from = work.sampled_at();
+      lead_from_cpu_us = work.cpu_us();
+    }
   };
   struct JobInfo {
     JobDescription description;

@@ -29,11 +29,7 @@ void WorkerQueue::ordered(const JobOrder& order, Time now) {
     order_[job.job] = Standing{job.pass, job.per_query, job.pass, job.lead_ms, job.lead_per_cpu_milli, job.executors};
   }
   ordered_at_ = now_;
-  for (const LeaseKey& key : computing_) {
-    Held& held = held_.at(key);
-    held.ordered_at = held.work.sampled_at();
-    held.ordered_cpu_us = held.work.cpu_us();
-  }
+  for (const LeaseKey& key : computing_) held_.at(key).lead_counts_from_here();
   next_ = order.next;
   if (next_.size() > kStartsPlannedMax) next_.resize(kStartsPlannedMax);
   while (!recent_starts_.empty() && recent_starts_.front().at + kOrderDelay < now_) recent_starts_.pop_front();
@@ -94,8 +90,8 @@ bool WorkerQueue::shares_processors() const {
 std::int64_t WorkerQueue::lead_us_of(const Standing& standing, const Held& held) {
   std::int64_t lead_us = std::int64_t{standing.lead_ms} * 1000;
   if (standing.lead_per_cpu_milli == 0 || held.loading) return lead_us;
-  const double had_us = static_cast<double>(held.work.cpu_us() - held.ordered_cpu_us);
-  const auto passed_us = static_cast<double>((held.work.sampled_at() - held.ordered_at).count());
+  const double had_us = static_cast<double>(held.work.cpu_us() - held.lead_from_cpu_us);
+  const auto passed_us = static_cast<double>((held.work.sampled_at() - held.lead_from).count());
   const double since_us = had_us * standing.lead_per_cpu_milli / 1000 - passed_us / std::max(standing.executors, 1U);
   return lead_us + static_cast<std::int64_t>(since_us);
 }
@@ -107,8 +103,8 @@ int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
     const auto job = order_.find(key.job);
     if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
     if (job == order_.end()) break;
-    const auto steps = static_cast<int>(lead_us_of(job->second, held_.at(key)) / kNiceStep.count());
-    return std::clamp(kExecutorNice + steps, kExecutorNiceMin, kExecutorNiceMax);
+    const std::int64_t nice = kExecutorNice + lead_us_of(job->second, held_.at(key)) / kNiceStep.count();
+    return static_cast<int>(std::clamp<std::int64_t>(nice, kExecutorNiceMin, kExecutorNiceMax));
   }
   return kExecutorNice;
 }

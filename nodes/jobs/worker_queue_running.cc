@@ -65,7 +65,7 @@ void WorkerQueue::started(std::uint32_t slot, const LeaseKey& lease, Time now, W
   held->started_at = now;
   held->started_ms = wall;
   held->work.begin(now, cpu_us);
-  held->ordered_at = now;
+  held->lead_counts_from_here();
   held->loading = held->models_since >= models_fit_;
 }
 
@@ -75,8 +75,7 @@ void WorkerQueue::loaded(std::uint32_t slot, const LeaseKey& lease, Time now, st
   if (held == nullptr || held->slot != slot) return;
   held->loading = false;
   held->work.loaded(now, cpu_us);
-  held->ordered_at = now;
-  held->ordered_cpu_us = 0;
+  held->lead_counts_from_here();
 }
 
 void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now) {

@@ -80,6 +80,10 @@ TEST(DoneSteps, WithoutStepsABatchGoesEvenly) {
   EXPECT_EQ(done_millionths({}, 0, 4000), 0);
   EXPECT_EQ(done_millionths({}, 1000, 4000), 250'000);
   EXPECT_EQ(done_millionths({}, 4000, 4000), 1'000'000);
+  EXPECT_DOUBLE_EQ(done_part({}, 1000, 4000), 0.25);
+  EXPECT_EQ(done_part({500}, -1, 4000), 0) << "not begun";
+  EXPECT_EQ(done_part({500}, 4001, 4000), 1) << "over";
+  EXPECT_EQ(done_part({}, 1, 0), 1) << "a batch without length is done at once";
 }
 
 TEST(DoneSteps, BetweenTwoStepsItGoesEvenly) {
