@@ -29,7 +29,7 @@ NodeAgent::Impl::Impl(AgentConfig config_given, std::vector<OutboxRecord> outbox
       client_(random_.next() | 1U),
       wall_(wall) {
   ASSERT(!order_.empty());
-  nice_.assign(config_.slots, kExecutorNice);
+  shares_.assign(config_.slots, {kExecutorNice, false});
   for (OutboxRecord& record : outbox) {
     const BatchCommit& commit = record.commit;
     const LeaseKey key{commit.job, commit.batch, commit.attempt};
@@ -63,8 +63,8 @@ void NodeAgent::Impl::notice_start() {
 /// is not known from the time that passes, so it is told more often.
 void NodeAgent::Impl::watch_executors() {
   for (std::uint32_t slot = 0; slot < config_.slots; ++slot) {
-    const int nice = queue_.executor_nice(slot, now_);
-    if (std::exchange(nice_[slot], nice) != nice) out_.nice.emplace_back(slot, nice);
+    const ExecutorShare share = queue_.executor_share(slot, now_);
+    if (std::exchange(shares_[slot], share) != share) out_.shares.emplace_back(slot, share);
   }
   if (!queue_.computes_long() || now_ < watch_at_) return;
   watch_at_ = now_ + (queue_.shares_processors() ? kWatchInterval : kWatchIntervalAlone);
@@ -242,10 +242,10 @@ void NodeAgent::loaded(std::uint32_t slot, const LeaseKey& lease, Time at, std::
   impl_->notice_start();
 }
 
-void NodeAgent::executor_times(const std::vector<std::uint64_t>& cpu_us, Time now) {
+void NodeAgent::executor_times(const std::vector<std::uint64_t>& cpu_us, ProcessorLoad load, Time now) {
   impl_->note_time(now);
   for (std::size_t slot = 0; slot < cpu_us.size(); ++slot)
-    impl_->queue_.executor_time(static_cast<std::uint32_t>(slot), cpu_us[slot], now);
+    impl_->queue_.executor_time(static_cast<std::uint32_t>(slot), cpu_us[slot], load, now);
   if (impl_->queue_.shares_processors()) impl_->notice_start();
 }
 

@@ -92,8 +92,8 @@ struct AgentOutput {
   std::vector<BlockId> delete_blocks;  ///< orphans
   bool wants_usage = false;            ///< a heartbeat is due: answered by `usage`
   bool wants_executor_times = false;   ///< answered by `executor_times`
-  std::vector<std::pair<std::uint32_t, int>> nice;  ///< how nice the executors of these slots are to be from now on
-  std::vector<Event> events;                        ///< `at_ms` and `node` are set by the shell
+  std::vector<std::pair<std::uint32_t, ExecutorShare>> shares;  ///< of processors, of these slots' executors, from now on
+  std::vector<Event> events;                                    ///< `at_ms` and `node` are set by the shell
 };
 
 class NodeAgent {
@@ -123,7 +123,7 @@ class NodeAgent {
   /// `cpu_us`, here and below: the processor time of the slot's executor so far; 0 = not known.
   void started(std::uint32_t slot, const LeaseKey& lease, Time at, WallMs wall, std::uint64_t cpu_us = 0);
   void loaded(std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us);
-  void executor_times(const std::vector<std::uint64_t>& cpu_us, Time now);  ///< one a slot
+  void executor_times(const std::vector<std::uint64_t>& cpu_us, ProcessorLoad load, Time now);  ///< one a slot
   /// True: the rows are wanted and are to be stored.
   [[nodiscard]] bool finished(std::uint32_t slot, const LeaseKey& lease, std::uint32_t errors, std::uint64_t infer_us, Time now,
                               std::uint64_t load_us = 0, std::uint64_t cpu_us = 0);

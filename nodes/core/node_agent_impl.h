@@ -173,7 +173,7 @@ struct NodeAgent::Impl {
   Time heartbeat_at_{};
   Time beat_at_{};         ///< of the last heartbeat
   Time watch_at_{};        ///< executors are looked at
-  std::vector<int> nice_;  ///< of each slot's executor, as last told
+  std::vector<ExecutorShare> shares_;  ///< of each slot's executor, as last told
 
   // work
   std::uint64_t client_ = 0;  ///< of the request ids of commits

@@ -8,7 +8,8 @@
 /// such news, or when they are older than kJobOrderAgeMax, leases start in the order (priority, pass, job, batch).
 ///
 /// What runs cannot be interrupted, but executors that share processors (more slots than cores, several nodes on a machine) can
-/// be given more or less of them while they compute: `executor_nice` follows how far each job is before or behind the others.
+/// be given more or less of them while they compute: `executor_share` follows how far each job is before or behind the others, by
+/// nice values and, where these are too slow, by stops of a moment (nodes/jobs/executor_throttle.h).
 ///
 /// When an executor had to load a model again, memory is short: then a job whose model is loaded goes before one that lags
 /// behind, unless that lags by more than reload_lag.
@@ -34,6 +35,7 @@
 #include "bus/base/time.h"
 #include "bus/messages.h"
 #include "nodes/jobs/batch_work.h"
+#include "nodes/jobs/executor_throttle.h"
 
 namespace idunno {
 
@@ -99,7 +101,7 @@ class WorkerQueue {
   /// It had to load the model, and begins to compute only now.
   void loaded(std::uint32_t slot, const LeaseKey& lease, Time now, std::uint64_t cpu_us);
   /// The processor time of the slot's executor, now and then while it computes.
-  void executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now);
+  void executor_time(std::uint32_t slot, std::uint64_t cpu_us, ProcessorLoad load, Time now);
   /// The executor has its rows. True: they are wanted, and the shell now writes the result block and answers stored /
   /// store_failed. False: the lease is gone, its job is over or it was a trial; nothing is to be written, no answer is waited
   /// for.
@@ -120,10 +122,10 @@ class WorkerQueue {
   [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
   /// What executors compute is worth a look at their processor time: a batch that takes a while.
   [[nodiscard]] bool computes_long() const;
-  /// An executor gets clearly less than a processor: how far its batch is must be told more often.
+  /// Executors get clearly less than a processor each, of late: how far its batch is must be told more often.
   [[nodiscard]] bool shares_processors() const;
-  /// How nice the slot's executor is to be.
-  [[nodiscard]] int executor_nice(std::uint32_t slot, Time now) const;
+  /// How nice the slot's executor is to be, and whether it is stopped for the moment.
+  [[nodiscard]] ExecutorShare executor_share(std::uint32_t slot, Time now) const;
   [[nodiscard]] std::size_t size() const { return held_.size(); }  ///< leases held, whatever their stage
   [[nodiscard]] bool holds(const LeaseKey& lease) const { return held_.contains(lease); }
   [[nodiscard]] std::uint64_t input_bytes() const { return input_bytes_; }      ///< fetched and not handed to an executor
@@ -162,6 +164,7 @@ class WorkerQueue {
     BatchWork work;
     Time lead_from{};  ///< what `work` had then is in the lead that was told; or when it began
     std::uint64_t lead_from_cpu_us = 0;
+    ExecutorThrottle throttle;
     bool loading = false;
     BatchCommit commit;  ///< when offered
     void lead_counts_from_here() {
@@ -239,6 +242,7 @@ class WorkerQueue {
                                                                             std::uint64_t lowest, std::size_t batches) const;
   [[nodiscard]] std::optional<std::pair<std::uint32_t, Rank>> choose_by_rank() const;
   [[nodiscard]] static std::int64_t lead_us_of(const Standing& standing, const Held& held);
+  [[nodiscard]] static std::int64_t gained_us(const Standing& standing, std::uint64_t cpu_us, Duration passed);
   [[nodiscard]] std::vector<PlannedStart>::const_iterator planned_for(const Slot& slot) const;
   [[nodiscard]] std::optional<std::pair<std::uint32_t, JobId>> planned_start() const;
   [[nodiscard]] std::optional<std::uint32_t> emptiest_slot(const JobInfo& job) const;
@@ -276,6 +280,7 @@ class WorkerQueue {
   std::uint32_t mean_batch_us_ = 0;
   std::map<JobId, Standing> order_;  ///< as the coordinator told it last
   Time ordered_at_{};
+  std::optional<Time> shared_at_;  ///< when an executor was last seen with clearly less than a processor
   std::deque<RecentStart> recent_starts_;
   std::int64_t pass_per_s_ = 0;            ///< of the jobs in the order, on average
   std::size_t models_fit_ = kNeverLoaded;  ///< an executor keeps so many models; kNeverLoaded: all, as far as is known

@@ -14,7 +14,9 @@ constexpr std::size_t kStartsRememberedMax = 64;
 constexpr Duration kOrderDelay = std::chrono::milliseconds(50);  // an order may have been made before it knew of younger starts
 constexpr std::uint32_t kWatchedBatchUs = 100'000;
 constexpr std::uint32_t kOwnProcessorMilli = 900;
+constexpr Duration kSharedFor = std::chrono::seconds(1);  // an executor that has a processor for itself for a moment still shares it
 constexpr std::int64_t kRateSmoothing = 8;  // one part in so many is new
+constexpr Duration kThrottleOrderAgeMax = std::chrono::milliseconds(300);  // without news nobody is held back
 
 }  // namespace
 
@@ -78,35 +80,55 @@ void WorkerQueue::note_start(const Slot& slot, const Lease& lease) {
 
 bool WorkerQueue::computes_long() const { return !computing_.empty() && mean_batch_us_ >= kWatchedBatchUs; }
 
-bool WorkerQueue::shares_processors() const {
-  return std::ranges::any_of(computing_, [this](const LeaseKey& key) {
-    const BatchWork& work = held_.at(key).work;
-    return work.computed() && work.pace_milli() < kOwnProcessorMilli;
-  });
-}
+bool WorkerQueue::shares_processors() const { return !computing_.empty() && shared_at_ && now_ - *shared_at_ <= kSharedFor; }
 
 /// As told, and what has come to it since: orders come late, and an executor that happens to have a processor for itself is far
 /// ahead before the next one. The job's other executors are taken to go on at the common pace.
 std::int64_t WorkerQueue::lead_us_of(const Standing& standing, const Held& held) {
   std::int64_t lead_us = std::int64_t{standing.lead_ms} * 1000;
-  if (standing.lead_per_cpu_milli == 0 || held.loading) return lead_us;
-  const double had_us = static_cast<double>(held.work.cpu_us() - held.lead_from_cpu_us);
-  const auto passed_us = static_cast<double>((held.work.sampled_at() - held.lead_from).count());
-  const double since_us = had_us * standing.lead_per_cpu_milli / 1000 - passed_us / std::max(standing.executors, 1U);
-  return lead_us + static_cast<std::int64_t>(since_us);
+  if (held.loading) return lead_us;
+  return lead_us + gained_us(standing, held.work.cpu_us() - held.lead_from_cpu_us, held.work.sampled_at() - held.lead_from);
 }
 
-int WorkerQueue::executor_nice(std::uint32_t slot, Time now) const {
-  if (order_.empty() || now - ordered_at_ > kJobOrderAgeMax) return kExecutorNice;
+/// What the lead of a job grows by when one of its executors has had so much of a processor in that time.
+std::int64_t WorkerQueue::gained_us(const Standing& standing, std::uint64_t cpu_us, Duration passed) {
+  if (standing.lead_per_cpu_milli == 0) return 0;
+  const double worked_us = static_cast<double>(cpu_us) * standing.lead_per_cpu_milli / 1000;
+  return static_cast<std::int64_t>(worked_us - static_cast<double>(passed.count()) / std::max(standing.executors, 1U));
+}
+
+ExecutorShare WorkerQueue::executor_share(std::uint32_t slot, Time now) const {
+  if (order_.empty() || now - ordered_at_ > kJobOrderAgeMax) return {kExecutorNice, false};
   for (const LeaseKey& key : computing_) {
-    if (held_.at(key).slot != slot) continue;
+    const Held& held = held_.at(key);
+    if (held.slot != slot) continue;
     const auto job = order_.find(key.job);
-    if (jobs_.at(key.job).urgent) return kExecutorNiceMin;
+    if (jobs_.at(key.job).urgent) return {kExecutorNiceMin, false};
     if (job == order_.end()) break;
-    const std::int64_t nice = kExecutorNice + lead_us_of(job->second, held_.at(key)) / kNiceStep.count();
-    return static_cast<int>(std::clamp<std::int64_t>(nice, kExecutorNiceMin, kExecutorNiceMax));
+    const std::int64_t nice = kExecutorNice + lead_us_of(job->second, held) / kNiceStep.count();
+    return {static_cast<int>(std::clamp<std::int64_t>(nice, kExecutorNiceMin, kExecutorNiceMax)),
+            held.throttle.stopped() && now - ordered_at_ <= kThrottleOrderAgeMax};
   }
-  return kExecutorNice;
+  return {kExecutorNice, false};
+}
+
+void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, ProcessorLoad load, Time now) {
+  now_ = std::max(now_, now);
+  for (const LeaseKey& key : computing_) {
+    Held& held = held_.at(key);
+    if (held.slot != slot || cpu_us == 0) continue;
+    const Time from = held.work.sampled_at();
+    const std::uint64_t from_cpu_us = held.work.cpu_us();
+    held.work.sample(now, cpu_us);
+    if (held.work.computed() && held.work.pace_milli() < kOwnProcessorMilli) shared_at_ = now_;
+    const auto job = order_.find(key.job);
+    if (job == order_.end() || held.loading || !shares_processors()) {
+      held.throttle.reset();
+      continue;
+    }
+    const std::int64_t gained = gained_us(job->second, held.work.cpu_us() - from_cpu_us, held.work.sampled_at() - from);
+    held.throttle.look(Duration(lead_us_of(job->second, held)), Duration(gained), load, now);
+  }
 }
 
 // -- which models are loaded --------------------------------------------------------------------------------------------

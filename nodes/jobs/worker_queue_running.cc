@@ -78,14 +78,6 @@ void WorkerQueue::loaded(std::uint32_t slot, const LeaseKey& lease, Time now, st
   held->lead_counts_from_here();
 }
 
-void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, Time now) {
-  now_ = std::max(now_, now);
-  for (const LeaseKey& key : computing_) {
-    Held& held = held_.at(key);
-    if (held.slot == slot && cpu_us != 0) held.work.sample(now, cpu_us);
-  }
-}
-
 /// Takes the time of a finished batch, and where it was not told when the executor began, takes the end of the batch before it.
 void WorkerQueue::measured(Held& held, Time now) {
   Slot& slot = slots_[held.slot];

@@ -163,8 +163,8 @@ void AgentShell::obey(AgentOutput&& out) {
   for (const ReplicaTask& task : out.tasks) run_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   if (!out.delete_blocks.empty()) remove_blocks(std::move(out.delete_blocks));
-  for (const auto& [slot, nice] : out.nice) executors_.set_nice(slot, nice);
-  if (out.wants_executor_times) agent().executor_times(executors_.cpu_us(), monotonic_now());
+  for (const auto& [slot, share] : out.shares) executors_.set_share(slot, share);
+  if (out.wants_executor_times) agent().executor_times(executors_.cpu_us(), processor_load(), monotonic_now());
   if (out.wants_usage) agent().usage(usage(), monotonic_now());
   for (Event& event : out.events) context_.tell(std::move(event));
 }

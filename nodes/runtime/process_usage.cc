@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 
 namespace idunno {
 namespace {
@@ -50,6 +51,25 @@ std::optional<ProcessStat> parse_process_stat(std::string_view text) {
     if (place == kResidentPages) stat.rss_pages = number;
   }
   return stat;
+}
+
+std::uint32_t parse_runnable(std::string_view text) {
+  constexpr int kAverages = 3;  // stand before "2/431"
+  for (int word = 0; word < kAverages; ++word) {
+    const std::size_t space = text.find(' ');
+    if (space == std::string_view::npos) return 0;
+    text.remove_prefix(space + 1);
+  }
+  std::uint32_t runnable = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), runnable);
+  return error == std::errc{} && end != text.data() + text.size() && *end == '/' ? runnable : 0;
+}
+
+ProcessorLoad processor_load() {
+  std::ifstream in("/proc/loadavg");
+  std::string text;
+  std::getline(in, text);
+  return {parse_runnable(text), std::thread::hardware_concurrency()};
 }
 
 ProcessUsage::Sample ProcessUsage::sample(const std::vector<int>& executors, Time now) {

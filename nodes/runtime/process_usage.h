@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bus/base/time.h"
+#include "nodes/jobs/executor_throttle.h"
 
 namespace idunno {
 
@@ -20,6 +21,11 @@ struct ProcessStat {
 };
 /// The text of /proc/<pid>/stat; none when it is not of that form.
 [[nodiscard]] std::optional<ProcessStat> parse_process_stat(std::string_view text);
+
+/// The threads of the text of /proc/loadavg that run or wait for a processor; 0 when it is not of that form.
+[[nodiscard]] std::uint32_t parse_runnable(std::string_view text);
+/// Of this machine now, with the processors that this process may use.
+[[nodiscard]] ProcessorLoad processor_load();
 
 class ProcessUsage {
  public:

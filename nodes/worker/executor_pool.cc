@@ -54,9 +54,9 @@ std::vector<std::uint64_t> ExecutorPool::cpu_us() const {
   return times;
 }
 
-void ExecutorPool::set_nice(std::uint32_t slot, int nice) {
+void ExecutorPool::set_share(std::uint32_t slot, ExecutorShare share) {
   ASSERT(slot < impl_->slots.size());
-  impl_->slots[slot]->set_nice(nice);
+  impl_->slots[slot]->set_share(share);
 }
 
 std::vector<int> ExecutorPool::pids() const {

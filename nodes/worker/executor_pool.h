@@ -66,8 +66,9 @@ class ExecutorPool {
   [[nodiscard]] std::vector<int> pids() const;
   /// Processor time of each slot's child so far, in microseconds; 0 = none, or not known.
   [[nodiscard]] std::vector<std::uint64_t> cpu_us() const;
-  /// How nice a slot's child is to be, from now on. At first kExecutorNice.
-  void set_nice(std::uint32_t slot, int nice);
+  /// What a slot's child is to have of its processor, from now on. At first it is of kExecutorNice and not stopped; a child that
+  /// replaces one is not stopped either.
+  void set_share(std::uint32_t slot, ExecutorShare share);
   /// Of all slots, since the pool was made.
   struct Usage {
     std::uint32_t children = 0;    ///< alive

@@ -181,6 +181,10 @@ void ExecutorProcess::set_nice(int nice) {
   close(file);
 }
 
+void ExecutorProcess::set_stopped(bool stopped) {
+  if (pid_ > 0) kill(pid_, stopped ? SIGSTOP : SIGCONT);
+}
+
 bool ExecutorProcess::may_renice() const { return shares_by_session() ? !session_refused_ : renice_ != Renice::forbidden; }
 
 std::string ExecutorProcess::end(Duration patience) {
@@ -188,6 +192,7 @@ std::string ExecutorProcess::end(Duration patience) {
   if (fd_ >= 0) close(fd_);
   fd_ = -1;
   if (pid_ <= 0) return "had ended";
+  set_stopped(false);
   const auto deadline = std::chrono::steady_clock::now() + patience;
   int status = 0;
   pid_t reaped = waitpid(pid_, &status, WNOHANG);

@@ -37,9 +37,11 @@ class ExecutorProcess {
   /// counts only inside one) by that of its session. Where this process may not make a child less nice again (no CAP_SYS_NICE,
   /// RLIMIT_NICE too low), only the first call has an effect on the process itself.
   void set_nice(int nice);
+  /// Stops it where it is (SIGSTOP), or lets it go on (SIGCONT).
+  void set_stopped(bool stopped);
   /// False: not, or (sessions, without CAP_SYS_ADMIN) only a few times a second on the whole machine.
   [[nodiscard]] bool may_renice() const;
-  /// Closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
+  /// Lets it go on, closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
   /// it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
   std::string end(Duration patience);
 

@@ -113,10 +113,11 @@ void ExecutorSlot::add_usage(ExecutorPool::Usage& sum) const {
   sum.fixed_nice = sum.fixed_nice || (child_ && !child_->may_renice());
 }
 
-void ExecutorSlot::set_nice(int nice) {
+void ExecutorSlot::set_share(ExecutorShare share) {
   const std::lock_guard lock(mutex_);
-  if (nice_ != nice && child_) child_->set_nice(nice);
-  nice_ = nice;
+  if (child_ && share_.nice != share.nice) child_->set_nice(share.nice);
+  if (child_ && share_.stopped != share.stopped) child_->set_stopped(share.stopped);
+  share_ = share;
 }
 
 std::uint64_t ExecutorSlot::cpu_us() const {
@@ -185,7 +186,8 @@ void ExecutorSlot::ensure_child() {
     const std::lock_guard lock(mutex_);
     ++usage_.starts;
     child_ = std::move(started).value();
-    child_->set_nice(nice_);
+    share_.stopped = false;
+    child_->set_nice(share_.nice);
   }
   pid_ = child_->pid();
   answers_ = 0;

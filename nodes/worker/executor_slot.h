@@ -69,7 +69,7 @@ class ExecutorSlot {
   [[nodiscard]] int pid() const { return pid_.load(); }  ///< 0 = no child now
   void add_usage(ExecutorPool::Usage& sum) const;
   /// Of the present child, or the next ones.
-  void set_nice(int nice);
+  void set_share(ExecutorShare share);
   [[nodiscard]] std::uint64_t cpu_us() const;  ///< of the present child; 0 = none, or not known
 
  private:
@@ -107,7 +107,7 @@ class ExecutorSlot {
 
   mutable std::mutex mutex_;
   std::unique_ptr<ExecutorProcess> child_;  ///< changed by the slot's thread, under the mutex: others look at its processor time
-  int nice_ = kExecutorNice;
+  ExecutorShare share_{kExecutorNice, false};
   ExecutorPool::Usage usage_;
   std::deque<ExecutorPool::Task> inbox_;
   std::vector<LeaseKey> cancels_;

@@ -160,7 +160,7 @@ void World::renice(std::size_t index) {
   if (scenario_.cores == 0) return;
   advance_processor();
   for (auto& [id, batch] : computing_) {
-    if (batch.worker == index) batch.nice = workers_[index]->queue->executor_nice(batch.slot, now_);
+    if (batch.worker == index) batch.nice = workers_[index]->queue->executor_share(batch.slot, now_).nice;
   }
   plan_processor();
 }
@@ -170,7 +170,7 @@ void World::look_at_executors(std::size_t index) {
   if (!worker.alive) return;
   advance_processor();
   for (const auto& [id, batch] : computing_) {
-    if (batch.worker == index) worker.queue->executor_time(batch.slot, executor_us(batch), now_);
+    if (batch.worker == index) worker.queue->executor_time(batch.slot, executor_us(batch), {}, now_);
   }
   renice(index);
   if (worker.queue->shares_processors() && worker.notice_at <= now_) {
@@ -423,7 +423,7 @@ void World::begin_next(std::size_t index, std::uint32_t slot_index) {
   slot.models.insert(slot.models.begin(), model);
   if (scenario_.models_fit != 0 && slot.models.size() > scenario_.models_fit) slot.models.pop_back();
   worker.queue->started(slot_index, key_of(batch.lease), now_, 0, 1'000'000);
-  batch.nice = worker.queue->executor_nice(slot_index, now_);
+  batch.nice = worker.queue->executor_share(slot_index, now_).nice;
   if (worker.notice_at <= now_ && job.spec.batch_s > 0.02) {
     worker.notice_at = now_ + micros(kStartNoticeS);
     heartbeat(index, false);

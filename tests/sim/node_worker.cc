@@ -35,7 +35,7 @@ void NodeProcess::obey_agent() {
   for (const ReplicaTask& task : out.tasks) do_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   for (const BlockId block : out.delete_blocks) drop_block(block, "an orphan");
-  if (out.wants_executor_times) agent_->executor_times(std::vector<std::uint64_t>(env_.swarm.slots, executor_us(now())), now());
+  if (out.wants_executor_times) agent_->executor_times(std::vector<std::uint64_t>(env_.swarm.slots, executor_us(now())), {}, now());
   if (out.wants_usage) report_usage();
 }
 

@@ -228,7 +228,7 @@ TEST(NodeAgent, TellsSoonHowFarABatchIsThatSharesItsProcessor) {
     if (!world.last.wants_executor_times) continue;
     asked = true;
     world.calls.clear();  // a heartbeat about the start
-    world.agent->executor_times(std::vector<std::uint64_t>(world.config.slots, 1'305'000), world.now);
+    world.agent->executor_times(std::vector<std::uint64_t>(world.config.slots, 1'305'000), {}, world.now);
     world.obey();
     world.pass(std::chrono::milliseconds(100));
     told = body_of<Heartbeat>(world.take(Type::heartbeat)).running_batches.at(0);
@@ -242,9 +242,10 @@ TEST(NodeAgent, AnOrderMakesTheExecutorOfAJobThatLagsLessNice) {
   LongBatches world;
   const Lease lease = make_lease(1, 1);
   world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}});
-  EXPECT_EQ(world.last.nice, (std::vector<std::pair<std::uint32_t, int>>{{world.slot, kExecutorNiceMin}}));
+  using Shares = std::vector<std::pair<std::uint32_t, ExecutorShare>>;
+  EXPECT_EQ(world.last.shares, (Shares{{world.slot, {kExecutorNiceMin, false}}}));
   world.push(kN2, Epoch{5}, JobOrder{{{JobId{9}, 0, 1, 500}, {lease.job, 0, 1, -60'000}}, {}});
-  EXPECT_TRUE(world.last.nice.empty()) << "told already";
+  EXPECT_TRUE(world.last.shares.empty()) << "told already";
 }
 
 TEST(NodeAgent, HeartbeatsUnansweredEndTheSessionAndTheSearchBeginsAtOnce) {

@@ -204,10 +204,10 @@ TEST_F(WorkerOrder, UrgentWorkGoesBeforeThePlan) {
 
 TEST_F(WorkerOrder, AnExecutorIsAsNiceAsItsJobIsAhead) {
   queue.started(0, computing, now, 0);
-  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice) << "nothing told";
+  EXPECT_EQ(queue.executor_share(0, now).nice, kExecutorNice) << "nothing told";
   const auto nice = [&](std::int32_t lead_ms) {
     order({{JobId{2}, 1000, 10, -lead_ms}, {JobId{1}, 1000, 10, lead_ms}});
-    return queue.executor_nice(0, now);
+    return queue.executor_share(0, now).nice;
   };
   const auto step = static_cast<std::int32_t>(kNiceStep / std::chrono::milliseconds(1));
   EXPECT_EQ(nice(0), kExecutorNice);
@@ -215,14 +215,14 @@ TEST_F(WorkerOrder, AnExecutorIsAsNiceAsItsJobIsAhead) {
   EXPECT_EQ(nice(-2 * step), kExecutorNice - 2);
   EXPECT_EQ(nice(60'000), kExecutorNiceMax);
   EXPECT_EQ(nice(-60'000), kExecutorNiceMin);
-  EXPECT_EQ(queue.executor_nice(0, now + kJobOrderAgeMax + Duration(1)), kExecutorNice) << "old news";
+  EXPECT_EQ(queue.executor_share(0, now + kJobOrderAgeMax + Duration(1)).nice, kExecutorNice) << "old news";
 }
 
 TEST_F(WorkerOrder, BetweenTwoOrdersALeadGrowsWithWhatTheExecutorHas) {
   constexpr std::uint32_t kPerCpuMilli = 5000;  // a fair share is a fifth of a processor
   const auto steps_after = [&](std::int64_t ms, std::uint64_t cpu_us) {
-    queue.executor_time(0, 1'000'000 + cpu_us, at_ms(ms));
-    return queue.executor_nice(0, at_ms(ms)) - kExecutorNice;
+    queue.executor_time(0, 1'000'000 + cpu_us, {}, at_ms(ms));
+    return queue.executor_share(0, at_ms(ms)).nice - kExecutorNice;
   };
   queue.started(0, computing, at_ms(0), 0, 900'000);
   queue.loaded(0, computing, at_ms(0), 900'000);
@@ -237,12 +237,56 @@ TEST_F(WorkerOrder, BetweenTwoOrdersALeadGrowsWithWhatTheExecutorHas) {
   EXPECT_EQ(steps_after(300, 42'000), 2) << "another executor does half of the work";
 }
 
+TEST_F(WorkerOrder, AnExecutorThatRunsAwayWithAProcessorIsStoppedWhileItsJobIsAhead) {
+  constexpr ProcessorLoad kCrowded{9, 2};
+  const auto told = [&](std::int32_t lead_ms) {
+    order({{JobId{2}, 1000, 10, -lead_ms}, {JobId{1}, 1000, 10, lead_ms, 5000, 1}});
+  };
+  const auto stopped_after = [&](std::int64_t ms, std::uint64_t cpu_us) {
+    now = at_ms(ms);
+    queue.executor_time(0, 1'000'000 + cpu_us, kCrowded, now);
+    return queue.executor_share(0, now).stopped;
+  };
+  queue.started(0, computing, at_ms(0), 0, 900'000);
+  told(500);
+  EXPECT_FALSE(stopped_after(10, 0));
+  EXPECT_FALSE(stopped_after(50, 40'000)) << "it loads its model";
+  queue.loaded(0, computing, at_ms(50), 1'040'000);
+  EXPECT_FALSE(stopped_after(100, 50'000)) << "as much as it should have";
+  told(500);
+  EXPECT_TRUE(stopped_after(120, 70'000)) << "a processor for itself for 20 ms: 80 ms more than its share";
+  EXPECT_TRUE(queue.shares_processors()) << "and it is looked at as often as before";
+  EXPECT_TRUE(stopped_after(180, 70'000));
+  EXPECT_FALSE(queue.executor_share(0, at_ms(500)).stopped) << "no news: nobody knows whether it is still ahead";
+  told(-500);
+  EXPECT_FALSE(stopped_after(190, 70'000)) << "its job lags behind now";
+  told(500);
+  EXPECT_FALSE(stopped_after(260, 70'000));
+  EXPECT_TRUE(stopped_after(300, 110'000));
+  order({{JobId{2}, 1000, 10}});
+  EXPECT_FALSE(stopped_after(320, 110'000)) << "nothing is told of its job";
+}
+
+TEST_F(WorkerOrder, ThatProcessorsAreSharedIsForgottenAfterASecondWithAWholeOne) {
+  queue.started(0, computing, at_ms(0), 0, 1'000'000);
+  queue.loaded(0, computing, at_ms(0), 1'000'000);
+  EXPECT_FALSE(queue.shares_processors());
+  queue.executor_time(0, 1'050'000, {}, at_ms(100));
+  EXPECT_TRUE(queue.shares_processors());
+  for (std::int64_t ms = 200; ms <= 1100; ms += 100) {
+    queue.executor_time(0, 1'000'000 + static_cast<std::uint64_t>(ms - 50) * 1000, {}, at_ms(ms));
+    EXPECT_TRUE(queue.shares_processors()) << ms;
+  }
+  queue.executor_time(0, 2'150'000, {}, at_ms(1200));
+  EXPECT_FALSE(queue.shares_processors());
+}
+
 TEST_F(WorkerOrder, AnIdleExecutorAndOneOfAnUnknownJobAreAsNiceAsEver) {
   order({{JobId{1}, 1000, 10, 600}});
-  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice) << "handed over, not begun";
+  EXPECT_EQ(queue.executor_share(0, now).nice, kExecutorNice) << "handed over, not begun";
   queue.started(0, computing, now, 0);
   order({{JobId{2}, 1000, 10, 600}});
-  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNice);
+  EXPECT_EQ(queue.executor_share(0, now).nice, kExecutorNice);
 }
 
 TEST_F(WorkerOrder, UrgentWorkGetsMostOfTheProcessor) {
@@ -250,20 +294,20 @@ TEST_F(WorkerOrder, UrgentWorkGetsMostOfTheProcessor) {
   EXPECT_EQ(finish(1000), "j3/b0");
   queue.started(0, computing, now, 0);
   order({{JobId{1}, 1000, 10, 0}});
-  EXPECT_EQ(queue.executor_nice(0, now), kExecutorNiceMin);
+  EXPECT_EQ(queue.executor_share(0, now).nice, kExecutorNiceMin);
 }
 
 TEST_F(WorkerOrder, TellsHowFarItsBatchesAreByProcessorTime) {
   queue.started(0, computing, now, 0, 5'000'000);
   EXPECT_TRUE(queue.running_batches(now).at(0).loading) << "a model that it has not computed yet";
   queue.loaded(0, computing, at_ms(300), 5'200'000);
-  queue.executor_time(0, 5'300'000, at_ms(500));
+  queue.executor_time(0, 5'300'000, {}, at_ms(500));
   const auto batches = queue.running_batches(at_ms(500));
   ASSERT_EQ(batches.size(), 1U);
   EXPECT_EQ(batches[0], (RunningBatch{computing, 500, 100'000, false}));
   EXPECT_TRUE(queue.shares_processors()) << "half of one";
-  queue.executor_time(0, 5'500'000, at_ms(700));
-  EXPECT_FALSE(queue.shares_processors()) << "a whole one";
+  queue.executor_time(0, 5'500'000, {}, at_ms(700));
+  EXPECT_TRUE(queue.shares_processors()) << "a whole one, for a moment";
 
   WorkerOutput out;
   ASSERT_TRUE(queue.finished(0, computing, 0, 0, at_ms(1000), out, 300'000, 5'700'000));

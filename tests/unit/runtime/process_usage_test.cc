@@ -82,5 +82,17 @@ TEST(ProcessUsageTest, CountsExecutorsAndForgetsNothingWhenTheyEnd) {
   EXPECT_EQ(usage.age(start + std::chrono::seconds(1003)), std::chrono::seconds(2));
 }
 
+TEST(ProcessorLoad, CountsTheThreadsThatRunOrWait) {
+  EXPECT_EQ(parse_runnable("1.44 0.97 1.59 3/345 18396"), 3U);
+  EXPECT_EQ(parse_runnable("201.44 0.97 1.59 1234/2345 18396"), 1234U);
+  for (const char* text : {"", "1.44", "1.44 0.97 1.59", "1.44 0.97 1.59 ", "1.44 0.97 1.59 3", "1.44 0.97 1.59 x/4 5"})
+    EXPECT_EQ(parse_runnable(text), 0U) << text;
+}
+
+TEST(ProcessorLoad, OfThisMachineHoldsAtLeastThisThread) {
+  EXPECT_GE(processor_load().runnable, 1U);
+  EXPECT_GE(processor_load().processors, 1U);
+}
+
 }  // namespace
 }  // namespace idunno

@@ -20,6 +20,15 @@ using std::chrono::seconds;
 
 constexpr Duration kPatience = seconds(60);
 
+/// The letter of proc(5); '\0' when there is no such process.
+char process_state(int pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(in, text);
+  const std::size_t name_end = text.rfind(')');
+  return name_end == std::string::npos || name_end + 2 >= text.size() ? '\0' : text[name_end + 2];
+}
+
 class ExecutorPoolTest : public ::testing::Test {
  protected:
   ExecutorPoolTest() : folder_(std::filesystem::temp_directory_path() / ("idunno-pool-test-" + std::to_string(getpid()))) {
@@ -114,16 +123,52 @@ TEST_F(ExecutorPoolTest, AChildIsAsNiceAsItIsToldAndSoIsTheNextOne) {
   pool().start(0, task(0));
   ASSERT_TRUE(wait_outcomes(1));
   EXPECT_EQ(nice(), kExecutorNice);
-  pool().set_nice(0, kExecutorNice + 4);
+  pool().set_share(0, {kExecutorNice + 4, false});
   if (geteuid() != 0) GTEST_SKIP() << "making a child less nice again needs a privilege";
   EXPECT_EQ(nice(), kExecutorNice + 4);
-  pool().set_nice(0, kExecutorNiceMin);
+  pool().set_share(0, {kExecutorNiceMin, false});
   EXPECT_EQ(nice(), kExecutorNiceMin);
   kill(pool().pids().at(0), SIGKILL);
   pool().start(0, task(1));
   pool().start(0, task(2));
   ASSERT_TRUE(wait_outcomes(3));
   EXPECT_EQ(nice(), kExecutorNiceMin);
+}
+
+TEST_F(ExecutorPoolTest, AStoppedChildGoesOnWhenItIsTold) {
+  const auto stopped = [&] { return process_state(pool().pids().at(0)) == 'T'; };
+  pool().start(0, task(0));
+  ASSERT_TRUE(wait_outcomes(1));
+  pool().set_share(0, {kExecutorNice, true});
+  ASSERT_TRUE(wait_for(stopped));
+  pool().start(0, task(1));
+  ASSERT_TRUE(wait_for([&] { return started_.size() == 2; }));
+  EXPECT_TRUE(stopped());
+  EXPECT_EQ(outcomes_.size(), 1U);
+  pool().set_share(0, {kExecutorNice, false});
+  ASSERT_TRUE(wait_outcomes(2));
+  EXPECT_TRUE(outcomes_[1].executed);
+}
+
+TEST_F(ExecutorPoolTest, AChildThatDiesWhileItIsStoppedIsReplacedByOneThatRuns) {
+  pool().start(0, task(0));
+  ASSERT_TRUE(wait_outcomes(1));
+  pool().set_share(0, {kExecutorNice, true});
+  kill(pool().pids().at(0), SIGKILL);
+  pool().start(0, task(1));
+  pool().start(0, task(2));
+  ASSERT_TRUE(wait_outcomes(3));
+  EXPECT_TRUE(outcomes_[2].executed);
+}
+
+TEST_F(ExecutorPoolTest, AStoppedChildEndsWithThePool) {
+  pool().start(0, task(0));
+  ASSERT_TRUE(wait_outcomes(1));
+  const int child = pool().pids().at(0);
+  pool().set_share(0, {kExecutorNice, true});
+  ASSERT_TRUE(wait_for([&] { return process_state(child) == 'T'; }));
+  pool_.reset();
+  EXPECT_EQ(process_state(child), '\0') << "reaped";
 }
 
 TEST_F(ExecutorPoolTest, SlotsWorkSideBySide) {
