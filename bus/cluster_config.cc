@@ -41,6 +41,7 @@ void read_tuning(TomlTable& table, Tuning& tuning) {
   table.get_size("executor_memory", tuning.executor_memory_bytes, 64 * kMiB, 1024 * kGiB);
   table.get_size("block_cache", tuning.block_cache_bytes, kMiB, 1024 * kGiB);
   table.get_size("input_cache", tuning.input_cache_bytes, kMiB, 1024 * kGiB);
+  get(table, "prefetch_models", tuning.prefetch_models, 0, kPrefetchModelsMax);
   table.get_size("disk_reserve", tuning.disk_reserve_bytes, 0, 1024 * kGiB);
   get(table, "heartbeat_interval", tuning.heartbeat_interval, 10 * kMillisecond, 60 * kSecond);
   get(table, "dead_after", tuning.dead_after, 50 * kMillisecond, 600 * kSecond);
@@ -238,6 +239,7 @@ std::string ClusterConfig::to_toml() const {
   text += fmt::format("executor_memory = {}\nblock_cache = {}\n", exact(tuning.executor_memory_bytes),
                       exact(tuning.block_cache_bytes));
   text += fmt::format("input_cache = {}\ndisk_reserve = {}\n", exact(tuning.input_cache_bytes), exact(tuning.disk_reserve_bytes));
+  text += fmt::format("prefetch_models = {}\n", tuning.prefetch_models);
   text += fmt::format("heartbeat_interval = {}\ndead_after = {}\n", exact(tuning.heartbeat_interval), exact(tuning.dead_after));
   text += fmt::format("batch_timeout = {}\nlease_horizon = {}\n", exact(tuning.batch_timeout), exact(tuning.lease_horizon));
   text += fmt::format("attempts_max = {}\nlog_file_size = {}\n", tuning.attempts_max, exact(tuning.log_file_bytes));

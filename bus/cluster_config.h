@@ -31,6 +31,7 @@ struct Tuning {
   std::uint64_t executor_memory_bytes = 2ULL << 30U;  ///< limit of one executor; models are evicted to stay under half of it
   std::uint64_t block_cache_bytes = 8ULL << 20U;      ///< RocksDB's, a node
   std::uint64_t input_cache_bytes = 64ULL << 20U;     ///< prefetched inputs, a node
+  std::uint32_t prefetch_models = 4;                  ///< brought to a node that joins ahead of need; 0 = to none at all
   std::uint64_t disk_reserve_bytes = 256ULL << 20U;   ///< a node with less free space takes no more blocks
   Duration heartbeat_interval = std::chrono::milliseconds(500);
   Duration dead_after = std::chrono::milliseconds(3000);     ///< silence after which a node is dead

@@ -69,6 +69,7 @@ constexpr MessageName kMessageNames[] = {
     {MessageType::transfer_leadership, "transfer_leadership"},
     {MessageType::transfer_leadership_reply, "transfer_leadership_reply"},
     {MessageType::job_order, "job_order"},
+    {MessageType::prefetch_model, "prefetch_model"},
     {MessageType::put_blocks, "put_blocks"},
     {MessageType::put_blocks_reply, "put_blocks_reply"},
     {MessageType::get_blocks, "get_blocks"},

@@ -14,7 +14,7 @@
   X(ModelAddReply) X(ModelAddRequest) X(ModelListReply) X(ModelListRequest) X(ModelRemoveReply) X(ModelRemoveRequest) \
   X(SubmitReply) X(SubmitRequest) X(JobControlReply) X(JobControlRequest) X(JobSetReply) X(JobSetRequest) \
   X(JobReportsReply) X(JobReportsRequest) X(JobResultsReply) X(JobResultsRequest) X(NodeHelloReply) X(NodeHello) \
-  X(HeartbeatReply) X(Heartbeat) X(LeaseGrant) X(JobOrder) X(LeaseDrop) X(CommitBatchesReply) X(CommitBatches) \
+  X(HeartbeatReply) X(Heartbeat) X(LeaseGrant) X(JobOrder) X(PrefetchModel) X(LeaseDrop) X(CommitBatchesReply) X(CommitBatches) \
   X(BatchFailedReply) X(BatchFailed) X(ReplicaTask) X(ReplicaReportReply) X(ReplicaReport) X(InventoryReply) \
   X(Inventory) X(DamagedBlocksReply) X(DamagedBlocks) X(TransferLeadershipReply) X(TransferLeadership) \
   X(PutBlocksReply) X(PutBlocks) X(GetBlocksReply) X(GetBlocks) X(CheckBlocksReply) X(CheckBlocks) X(PullBlocksReply) \

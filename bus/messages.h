@@ -15,7 +15,7 @@
 
 namespace idunno {
 
-inline constexpr std::uint8_t kProtocolVersion = 5;
+inline constexpr std::uint8_t kProtocolVersion = 6;
 
 /// What a key may do; each role includes the ones below it, but node and admin do not include each other's own messages.
 enum class Role : std::uint8_t { none = 0, read = 1, submit = 2, admin = 3, node = 4 };
@@ -81,6 +81,7 @@ enum class MessageType : std::uint16_t {
   transfer_leadership = 97,
   transfer_leadership_reply = 98,
   job_order = 99,
+  prefetch_model = 100,
   // blocks
   put_blocks = 120,
   put_blocks_reply = 121,
@@ -743,6 +744,18 @@ struct JobOrder {
     return std::tie(s.jobs, s.next);
   }
   bool operator==(const JobOrder&) const = default;
+};
+
+/// Push, coordinator to worker: files of a model that jobs may compute with soon, to be brought to its disk ahead of need.
+struct PrefetchModel {
+  static constexpr auto kType = MessageType::prefetch_model;
+  FileVersion onnx;    ///< with blocks
+  FileVersion labels;  ///< with blocks; version 0 when there are none
+  template <class Self>
+  static auto tie(Self& s) {
+    return std::tie(s.onnx, s.labels);
+  }
+  bool operator==(const PrefetchModel&) const = default;
 };
 
 /// Push, coordinator to worker: the job is over (stopped, failed, removed or done); forget its leases.

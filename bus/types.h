@@ -68,6 +68,8 @@ struct ModelVersion {
   bool operator==(const ModelVersion&) const = default;
 };
 
+inline constexpr std::uint32_t kPrefetchModelsMax = 64;  ///< brought to a node ahead of need at once
+
 /// How the queries of a data set are to be read by an executor.
 enum class ItemKind : std::uint8_t {
   image = 0,    ///< the item is a JPEG or PNG file

@@ -184,6 +184,11 @@ void NodeAgent::pushed(NodeId from, Epoch epoch, const ReplicaTask& task, Time n
   if (impl_->accepts_push(from, epoch)) impl_->task_pushed(epoch, task);
 }
 
+void NodeAgent::pushed(NodeId from, Epoch epoch, const PrefetchModel& model, Time now) {
+  impl_->note_time(now);
+  if (impl_->accepts_push(from, epoch) && impl_->out_.prefetch.size() < kPrefetchModelsMax) impl_->out_.prefetch.push_back(model);
+}
+
 void NodeAgent::leader_hint(NodeId leader, Epoch epoch, Time now) {
   impl_->note_time(now);
   impl_->leader_hint(leader, epoch);

@@ -117,6 +117,9 @@ void Coordinator::Impl::apply(const LogEntry& entry, Time now, WallMs wall, Coor
       case CommandKind::register_node:
         if (const auto body = command->body<RegisterNode>()) registered(*body, applied.answer, now, out);
         break;
+      case CommandKind::add_model:
+        if (const auto body = command->body<AddModel>()) model_added(*body, applied.answer, out);
+        break;
       case CommandKind::move_replicas:
         if (const auto body = command->body<MoveReplicas>(); body && repair_) {
           RepairOutput plan;

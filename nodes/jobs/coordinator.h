@@ -52,6 +52,7 @@ struct CoordinatorConfig {
   std::uint32_t attempts_max = 3;
   SchedulePolicy policy = SchedulePolicy::fair_rate;
   Duration split_period = std::chrono::seconds(30);
+  std::uint32_t prefetch_models = 4;  ///< that a node which joins is to have on its disk; 0 = models come with the first lease
   std::uint32_t repair_blocks_in_flight = 32;  ///< bound of the copying that repair does at once, all nodes together
   std::uint64_t repair_bytes_per_s = 64U << 20U;
 };

@@ -126,6 +126,11 @@ struct Coordinator::Impl {
   [[nodiscard]] std::vector<NodeReport> node_reports() const;
   [[nodiscard]] StatusReply status() const;
 
+  // coordinator_models.cc
+  [[nodiscard]] std::optional<PrefetchModel> files_of(const ModelVersion& model) const;
+  void model_added(const AddModel& command, const Answer& result, CoordinatorOutput& out) const;
+  void prefetch_newest(const NodeEntry& node, CoordinatorOutput& out) const;
+
   // coordinator_nodes.cc
   [[nodiscard]] bool speaks_for(const RequestInfo& info, NodeId node, CoordinatorOutput& out) const;
   /// The configured node whose key the message came with; answers the error itself otherwise.

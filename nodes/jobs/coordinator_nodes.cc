@@ -70,7 +70,8 @@ void Coordinator::Impl::hello(const RequestInfo& info, const NodeHello& hello, T
   if (known != state_.nodes().end() && known->second.incarnation == hello.incarnation &&
       known->second.store_id == hello.store_id) {
     answer(info, begin_session(node, hello, now, out), out);
-    return schedule(now, out);
+    schedule(now, out);
+    return prefetch_newest(node, out);
   }
   // Another life: what the last one held is lost, whether or not anybody has noticed yet.
   if (node.schedulable && node.incarnation != hello.incarnation) dead(node, NodeState::dead, "started anew", now, out);
@@ -94,7 +95,9 @@ void Coordinator::Impl::registered(const RegisterNode& command, const Answer& re
   const bool accepted = result.type != MessageType::error_reply;
   const Answer told = accepted ? make_answer(begin_session(node, hello, now, out)) : result;
   for (const Ticket ticket : tickets) out.answers.emplace_back(ticket, told);
-  if (accepted) schedule(now, out);
+  if (!accepted) return;
+  schedule(now, out);
+  prefetch_newest(node, out);
 }
 
 /// The sign of life counts, whether or not membership has heard of the node. Within the same life, what is out at it stays out as

@@ -222,7 +222,7 @@ class Scheduler {
     Time told{};                        ///< when that was
     std::uint32_t told_elapsed_ms = 0;  ///< by the node's own clock, since its start
     std::uint32_t pace_milli = 0;       ///< processor time a time, of late; 0 = not known
-    std::uint32_t before_milli = 0;     ///< part of it that was computed before this coordinator counted
+    bool second = false;                ///< of a batch that is computed elsewhere, too: counts only once it is a result
     bool loading = false;               ///< the model, before it computes
     bool ended = false;                 ///< computed, not committed yet
     [[nodiscard]] bool by_processor() const { return expected_cpu_us != 0 && pace_milli != 0; }

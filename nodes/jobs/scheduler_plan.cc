@@ -127,10 +127,9 @@ class Scheduler::Plan {
         ++busy;
         turns_.push({run.left_us(now_), &node, lease});
       }
-      if (found == index_.end()) continue;
+      if (found == index_.end() || run.second) continue;
       PlanJob& job = jobs_[found->second];
       const double cost = job.cost * job.entry->queries_of(lease.batch);
-      job.level -= cost * run.before_milli / 1000;
       if (run.ended) {
         job.level += cost;
       } else {

@@ -88,7 +88,6 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     const auto holder =
         std::find_if(out->second.holders.begin(), out->second.holders.end(),
                      [&, attempt = lease.attempt](const auto& one) { return one.node == id && one.attempt == attempt; });
-    // A second lease counts only once it is a result: its batch is counted already.
     if (holder == out->second.holders.end()) continue;
     Run run;
     run.since = now - std::chrono::milliseconds(told.elapsed_ms);
@@ -101,12 +100,10 @@ void Scheduler::progress(NodeId id, const std::vector<RunningBatch>& running, Ti
     if (run.expected_us != 0)
       run.pace_milli = static_cast<std::uint32_t>(std::min<std::uint64_t>(run.expected_cpu_us * 1000 / run.expected_us, 1000));
     note_pace(run, told, now);
-    if (holder != out->second.holders.begin()) run.before_milli = kWhole;
-    if (holder->adopted) {
-      run.before_milli = static_cast<std::uint32_t>(run.done_milli(now));
+    run.second = holder != out->second.holders.begin();
+    if (holder->adopted && !run.second) {  // what was computed before this coordinator counted
       const std::uint64_t cost = order_.cost(lease.job, job->queries_of(lease.batch));
-      order_.shift(lease.job, -static_cast<std::int64_t>(cost * run.before_milli / kWhole));
-      run.before_milli = 0;  // the shift has taken it off
+      order_.shift(lease.job, -static_cast<std::int64_t>(cost * run.done_milli(now) / kWhole));
     }
     node.runs.emplace(lease, run);
     ++job->shares[node.index].begun;
@@ -198,10 +195,9 @@ std::map<JobId, std::uint64_t> Scheduler::levels_now(Time now) const {
   for (const auto& [id, node] : nodes_) {
     for (const auto& [lease, run] : node->runs) {
       const auto level = levels.find(lease.job);
-      if (level == levels.end()) continue;
-      const std::uint64_t done = run.done_milli(now);
+      if (level == levels.end() || run.second) continue;
       const std::uint64_t cost = order_.cost(lease.job, jobs_.at(lease.job)->queries_of(lease.batch));
-      level->second += cost * (done - std::min<std::uint64_t>(done, run.before_milli)) / kWhole;
+      level->second += cost * run.done_milli(now) / kWhole;
     }
   }
   return levels;

@@ -59,7 +59,7 @@ LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.atte
 
 AgentShell::AgentShell(NodeContext& context, const std::filesystem::path& executor_program)
     : context_(context),
-      inputs_(context.data, context.loop, context.self.data_dir, all_nodes(context.config),
+      inputs_(context.data, context.loop, context.self.data_dir, context.config.tuning.disk_reserve_bytes, all_nodes(context.config),
               [this](const LeaseKey& lease, Result<FetchedBatch> input) { on_input(lease, std::move(input)); }),
       executors_(context.loop, pool_options(context, executor_program),
                  {[this](std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {
@@ -102,6 +102,9 @@ void AgentShell::take_pushes() {
   });
   context_.client.on_push<JobOrder>([this](NodeId from, const Header& header, const JobOrder& order) {
     agent().pushed(from, header.epoch, order, monotonic_now());
+  });
+  context_.client.on_push<PrefetchModel>([this](NodeId from, const Header& header, const PrefetchModel& model) {
+    agent().pushed(from, header.epoch, model, monotonic_now());
   });
   context_.client.on_push<ReplicaTask>([this](NodeId from, const Header& header, const ReplicaTask& task) {
     agent().pushed(from, header.epoch, task, monotonic_now());
@@ -154,6 +157,7 @@ void AgentShell::obey(AgentOutput&& out) {
   }
   for (const AgentOutput::Call& call : out.calls) send(call);
   for (const JobDescription& description : out.describe) inputs_.add_job(description);
+  for (const PrefetchModel& model : out.prefetch) inputs_.prefetch(model);
   if (out.placement) {
     context_.data.post([&data = context_.data, placement = std::move(*out.placement)] {
       data.blocks().set_placement(placement.first, placement.second);

@@ -27,6 +27,7 @@ ControlConfig core_config(const NodeContext& context) {
   config.coordinator.attempts_max = tuning.attempts_max;
   config.coordinator.policy = tuning.policy;
   config.coordinator.split_period = tuning.split_period;
+  config.coordinator.prefetch_models = tuning.prefetch_models;
   config.raft.self = context.self.id;
   config.raft.log_nodes = context.config.log_nodes();
   config.raft.voters_wanted = voters_wanted_for(context.config.nodes.size());

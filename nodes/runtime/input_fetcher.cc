@@ -1,108 +1,21 @@
 #include "nodes/runtime/input_fetcher.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
-#include <fstream>
 #include <map>
 #include <set>
 #include <utility>
 
-#include "bus/hash.h"
+#include "nodes/runtime/model_cache.h"
 #include "storage/sdfs/client.h"
 #include "storage/sdfs/manifest_reader.h"
 
 namespace idunno {
 namespace {
 
-constexpr std::size_t kModelBlocksInFlight = 8;
-constexpr std::uint64_t kModelCacheBytesMax = 8ULL << 30U;  ///< of model files on the local disk
 constexpr Duration kRelocateTimeout = std::chrono::seconds(5);
-
-/// Whether a file from an earlier run is exactly this version: every block is read and hashed.
-bool same_content(const std::filesystem::path& file, const FileVersion& version) {
-  std::error_code error;
-  if (std::filesystem::file_size(file, error) != version.size || error) return false;
-  std::ifstream in(file, std::ios::binary);
-  Bytes piece;
-  for (const BlockRef& block : version.blocks) {
-    piece.resize(block.length);
-    if (!in.read(piece.data(), block.length) || hash128(piece) != block.hash) return false;
-  }
-  return true;
-}
-
-/// One SDFS file on its way to the local disk: a few blocks in flight, written at their offsets, renamed when all are there.
-class FileDownload : public std::enable_shared_from_this<FileDownload> {
- public:
-  using Done = std::function<void(Status)>;
-  /// `number` keeps two downloads of one file apart.
-  FileDownload(BlockClient& blocks, FileVersion version, std::filesystem::path target, std::uint64_t number, Done done)
-      : blocks_(blocks),
-        version_(std::move(version)),
-        target_(std::move(target)),
-        part_(fmt::format("{}.{}.part", target_.string(), number)),
-        done_(std::move(done)) {}
-  ~FileDownload() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-
-  void start() {
-    descriptor_ = open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (descriptor_ < 0) return finish(Error{Errc::internal, fmt::format("writing {}: {}", part_, strerror(errno))});
-    if (version_.blocks.empty()) return finish({});
-    fill();
-  }
-
- private:
-  void fill() {
-    while (!finished_ && next_ < version_.blocks.size() && in_flight_ < kModelBlocksInFlight) {
-      const BlockRef& block = version_.blocks[next_++];
-      const std::uint64_t at = offset_;
-      offset_ += block.length;
-      ++in_flight_;
-      blocks_.read(block, [self = shared_from_this(), at](Result<Payload> bytes) { self->arrived(at, bytes); });
-    }
-  }
-
-  void arrived(std::uint64_t at, const Result<Payload>& bytes) {
-    --in_flight_;
-    if (finished_) return;
-    if (!bytes) return finish(annotate(bytes.error(), "fetching " + version_.path));
-    const ByteView view = bytes->view();
-    if (pwrite(descriptor_, view.data(), view.size(), static_cast<off_t>(at)) != static_cast<ssize_t>(view.size())) {
-      return finish(Error{Errc::full, fmt::format("writing {}: {}", part_, strerror(errno))});
-    }
-    if (next_ == version_.blocks.size() && in_flight_ == 0) return finish({});
-    fill();
-  }
-
-  void finish(Status status) {
-    finished_ = true;
-    std::error_code error;
-    if (status) {
-      std::filesystem::rename(part_, target_, error);
-      if (error) status = Error{Errc::internal, fmt::format("renaming {}: {}", part_, error.message())};
-    } else {
-      std::filesystem::remove(part_, error);
-    }
-    done_(std::move(status));
-  }
-
-  BlockClient& blocks_;
-  FileVersion version_;
-  std::filesystem::path target_;
-  std::string part_;
-  Done done_;
-  int descriptor_ = -1;
-  std::size_t next_ = 0;
-  std::size_t in_flight_ = 0;
-  std::uint64_t offset_ = 0;
-  bool finished_ = false;
-};
 
 }  // namespace
 
@@ -119,27 +32,22 @@ struct InputFetcher::Impl : std::enable_shared_from_this<InputFetcher::Impl> {
     std::deque<Lease> waiting;  ///< for the model
   };
 
-  Impl(DataService& data_service, EventLoop& control_loop, std::filesystem::path folder, std::vector<NodeId> nodes, Done on_done)
-      : data(data_service),
-        control(control_loop),
-        models_dir(std::move(folder)),
-        metadata_nodes(std::move(nodes)),
-        done(std::move(on_done)) {}
+  Impl(DataService& data_service, EventLoop& control_loop, std::vector<NodeId> nodes, Done on_done)
+      : data(data_service), control(control_loop), metadata_nodes(std::move(nodes)), done(std::move(on_done)) {}
 
   DataService& data;
   EventLoop& control;
-  std::filesystem::path models_dir;
   std::vector<NodeId> metadata_nodes;
   Done done;
   std::unique_ptr<MetadataClient> metadata;
   std::map<JobId, JobInputs> jobs;
-  std::uint64_t download_count = 0;
+  std::shared_ptr<ModelCache> models;
 
   void add_job(const JobDescription& description);
   void add_segments(JobInputs& job, const JobDescription& description);
   [[nodiscard]] std::unique_ptr<ManifestReader> reader(const FileVersion& manifest, std::uint32_t items_per_chunk);
   void want_file(JobId job, const FileVersion& file, std::string& local);
-  void make_room(std::uint64_t bytes);
+  [[nodiscard]] std::set<std::string> files_in_use() const;
   void model_ready(JobId job, const Status& status);
   void fetch(const Lease& lease);
   void fetch_items(JobInputs& job, const Lease& lease);
@@ -159,8 +67,7 @@ void InputFetcher::Impl::add_job(const JobDescription& description) {
   job.description = description;
   job.description.segments.clear();
   job.manifest = reader(description.manifest, description.spec.items_per_chunk);
-  // Both are counted before either can be done.
-  job.downloads = 1;
+  job.downloads = 1;  // until both are asked for
   want_file(description.job, description.onnx, job.onnx_file);
   want_file(description.job, description.labels, job.labels_file);
   model_ready(description.job, {});
@@ -189,37 +96,18 @@ void InputFetcher::Impl::add_segments(JobInputs& job, const JobDescription& desc
 
 void InputFetcher::Impl::want_file(JobId id, const FileVersion& file, std::string& local) {
   if (file.version == 0) return;
-  std::error_code error;
-  std::filesystem::create_directories(models_dir, error);
-  // Named by content, so that jobs share a file and another version is another file.
-  const Hash128 content = hash128(encode(file.blocks));
-  const auto target = models_dir / fmt::format("{}{}", to_string(content), std::filesystem::path(file.path).extension().string());
-  local = target.string();
-  if (same_content(target, file)) return;
-  ++jobs.at(id).downloads;
-  make_room(file.size);
-  auto download = std::make_shared<FileDownload>(data.blocks(), file, target, ++download_count,
-                                                 [weak = weak_from_this(), id](const Status& status) {
-                                                   if (auto self = weak.lock()) self->model_ready(id, status);
-                                                 });
-  download->start();
+  local = models->path_of(file);
+  ++jobs.at(id).downloads;  // before it can be done
+  const bool there = models->want(file, [weak = weak_from_this(), id](const Status& status) {
+    if (auto self = weak.lock()) self->model_ready(id, status);
+  });
+  if (there) --jobs.at(id).downloads;
 }
 
-/// Removes model files that no present job uses, the longest unused first, until `bytes` more fit under the bound.
-void InputFetcher::Impl::make_room(std::uint64_t bytes) {
+std::set<std::string> InputFetcher::Impl::files_in_use() const {
   std::set<std::string> used;
   for (const auto& [id, job] : jobs) used.insert({job.onnx_file, job.labels_file});
-  std::multimap<std::filesystem::file_time_type, std::filesystem::path> unused;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(models_dir, error)) {
-    bytes += entry.file_size(error);
-    if (!used.contains(entry.path().string())) unused.emplace(entry.last_write_time(error), entry.path());
-  }
-  for (const auto& [at, file] : unused) {
-    if (bytes <= kModelCacheBytesMax) return;
-    bytes -= std::filesystem::file_size(file, error);
-    std::filesystem::remove(file, error);
-  }
+  return used;
 }
 
 void InputFetcher::Impl::model_ready(JobId id, const Status& status) {
@@ -297,14 +185,27 @@ void InputFetcher::Impl::answer(const Lease& lease, Result<FetchedBatch> batch) 
       });
 }
 
-InputFetcher::InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir,
-                           std::vector<NodeId> metadata_nodes, Done done)
-    : impl_(std::make_shared<Impl>(data, control, data_dir / "models", std::move(metadata_nodes), std::move(done))) {}
+InputFetcher::InputFetcher(DataService& data, EventLoop& control, const std::filesystem::path& data_dir,
+                           std::uint64_t disk_reserve_bytes, std::vector<NodeId> metadata_nodes, Done done)
+    : impl_(std::make_shared<Impl>(data, control, std::move(metadata_nodes), std::move(done))) {
+  ModelCache::Options options;
+  options.folder = data_dir / "models";
+  options.disk_spare_bytes += disk_reserve_bytes;
+  options.used = [impl = impl_.get()] { return impl->files_in_use(); };
+  impl_->models = std::make_shared<ModelCache>(data.blocks(), std::move(options));
+}
 
 InputFetcher::~InputFetcher() = default;
 
 void InputFetcher::add_job(const JobDescription& description) {
   impl_->data.post([impl = impl_, description] { impl->add_job(description); });
+}
+
+void InputFetcher::prefetch(const PrefetchModel& model) {
+  impl_->data.post([impl = impl_, model] {
+    impl->models->prefetch(model.onnx);
+    impl->models->prefetch(model.labels);
+  });
 }
 
 void InputFetcher::forget_job(JobId job) {

@@ -1,7 +1,6 @@
 #pragma once
-/// Gets what a batch needs onto this machine: the model's files (once a job, into <data_dir>/models/) and the bytes of the
-/// batch's queries. Called from the control thread; the work is done in the data service's thread; answers come back to the
-/// control thread.
+/// Gets what a batch needs onto this machine: the model's files (model_cache.h) and the bytes of the batch's queries. Called from
+/// the control thread; the work is done in the data service's thread; answers come back to the control thread.
 
 #include <filesystem>
 #include <functional>
@@ -27,12 +26,14 @@ class InputFetcher {
  public:
   using Done = std::function<void(const LeaseKey&, Result<FetchedBatch>)>;
   /// `coordinator` is asked where a block lies now when the manifest's hints are all wrong.
-  InputFetcher(DataService& data, EventLoop& control, std::filesystem::path data_dir, std::vector<NodeId> metadata_nodes,
-               Done done);
+  InputFetcher(DataService& data, EventLoop& control, const std::filesystem::path& data_dir, std::uint64_t disk_reserve_bytes,
+               std::vector<NodeId> metadata_nodes, Done done);
   ~InputFetcher();
 
   void add_job(const JobDescription& description);
   void forget_job(JobId job);
+  /// When there is room for it; whether it comes is not told.
+  void prefetch(const PrefetchModel& model);
   void fetch(const std::vector<Lease>& leases);
 
  private:

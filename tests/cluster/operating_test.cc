@@ -45,6 +45,23 @@ TEST(OperatingCluster, KilledNodeIsDeadAndComesBackByStart) {
   ASSERT_TRUE(eventually([&] { return cluster.healthy(); }));
 }
 
+TEST(OperatingCluster, AModelIsBroughtToAllNodesWhenItIsAdded) {
+  const TestCluster cluster(3);
+  const auto models_of = [&](const std::string& node) {
+    int files = 0;
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator(cluster.dir() / node / "models", none))
+      files += entry.path().extension() == ".onnx" ? 1 : 0;
+    return files;
+  };
+  cluster.expect(0, {"kill-node", "n3"});
+  cluster.expect(0, {"model", "init", "lenet5"});
+  EXPECT_TRUE(eventually([&] { return models_of("n1") == 1 && models_of("n2") == 1; }));
+  EXPECT_EQ(models_of("n3"), 0);
+  cluster.expect(0, {"node", "start", "n3"});
+  EXPECT_TRUE(eventually([&] { return models_of("n3") == 1; })) << "those that were away get it when they come";
+}
+
 TEST(OperatingCluster, WatchPipedIsOneJsonObjectALine) {
   const TestCluster cluster(2);
   const auto folder = cluster.make_images("images", 20, 28);

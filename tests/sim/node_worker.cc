@@ -62,13 +62,15 @@ void NodeProcess::pushed(NodeId from, const Envelope& envelope) {
     agent_->pushed(from, envelope.header.epoch, *envelope.body<LeaseDrop>(), time);
   else if (envelope.header.type == MessageType::job_order)
     agent_->pushed(from, envelope.header.epoch, *envelope.body<JobOrder>(), time);
+  else if (envelope.header.type == MessageType::prefetch_model)
+    agent_->pushed(from, envelope.header.epoch, *envelope.body<PrefetchModel>(), time);
   else if (envelope.header.type == MessageType::replica_task)
     agent_->pushed(from, envelope.header.epoch, *envelope.body<ReplicaTask>(), time);
   else
     return env_.violation("a push of type " + message_name(envelope.header.type));
   if (!old) return;
   AgentOutput out = agent_->take_output();
-  const bool quiet = out.describe.empty() && !out.placement && out.work.fetch.empty() && out.work.start.empty() &&
+  const bool quiet = out.describe.empty() && out.prefetch.empty() && !out.placement && out.work.fetch.empty() && out.work.start.empty() &&
                      out.tasks.empty() && out.work.discard.empty() && out.work.forget_jobs.empty();
   if (!quiet || agent_->queue().size() != held)
     env_.violation(to_string(id()) + " obeyed " + to_string(from) + ", a coordinator that has been replaced");

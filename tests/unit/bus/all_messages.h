@@ -22,7 +22,7 @@ using AllMessages =
                PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks, PullBlocksReply,
                DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice, StatsNotice, SwimProbe,
                SwimAck, MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply, PhaseRequest, PhaseReply,
-               JobOrder, LogSearchRequest, LogSearchReply, LogTail, LogTailReply, BatchLivesRequest, BatchLivesReply>;
+               JobOrder, PrefetchModel, LogSearchRequest, LogSearchReply, LogTail, LogTailReply, BatchLivesRequest, BatchLivesReply>;
 
 using AllCommands = std::tuple<NewEpoch, RegisterNode, CommitFiles, RemoveFiles, MoveReplicas, ForgetBlocks, AddModel,
                                RemoveModel, SubmitJob, ControlJob, SetJob, FailJob, CommitBatchResults, SetPhase, ExtendJob>;

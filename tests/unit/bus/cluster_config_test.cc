@@ -55,6 +55,7 @@ TEST_F(Config, ReadsThePolicyOfTheScheduler) {
     ASSERT_TRUE(back.ok()) << back.error().detail;
     EXPECT_EQ(back->tuning.policy, policy);
     EXPECT_EQ(back->tuning.reload_lag, std::chrono::milliseconds(300));
+    EXPECT_EQ(back->tuning.prefetch_models, 4U);
   }
   EXPECT_NE(error_of(two_nodes + "[scheduler]\npolicy = \"round-robbin\"\n").find("did you mean \"round-robin\"?"),
             std::string::npos);

@@ -248,6 +248,19 @@ TEST(NodeAgent, AnOrderMakesTheExecutorOfAJobThatLagsLessNice) {
   EXPECT_TRUE(world.last.shares.empty()) << "told already";
 }
 
+TEST(NodeAgent, ModelsAreFetchedAheadForItsCoordinatorOnly) {
+  InSession world;
+  PrefetchModel model;
+  model.onnx.path = "/models/net/net.onnx";
+  world.push(kN2, Epoch{5}, model);
+  EXPECT_EQ(world.last.prefetch, std::vector<PrefetchModel>{model});
+  world.push(kN2, Epoch{4}, model);
+  EXPECT_TRUE(world.last.prefetch.empty()) << "from an earlier reign";
+  for (std::uint32_t i = 0; i <= kPrefetchModelsMax; ++i) world.agent->pushed(kN2, Epoch{5}, model, world.now);
+  world.obey();
+  EXPECT_EQ(world.last.prefetch.size(), kPrefetchModelsMax);
+}
+
 TEST(NodeAgent, HeartbeatsUnansweredEndTheSessionAndTheSearchBeginsAtOnce) {
   InSession world;
   world.pass(world.config.heartbeat_interval);

@@ -50,7 +50,8 @@ struct FakeWorker {
   std::size_t descriptions = 0;
   std::size_t grant_bytes_max = 0;
   std::size_t grant_leases_max = 0;
-  std::vector<Lease> granted;  ///< all ever
+  std::vector<Lease> granted;           ///< all ever
+  std::vector<std::string> prefetched;  ///< paths in SDFS
 };
 
 class Sim {
@@ -437,6 +438,8 @@ class Sim {
       obey(worker, std::move(out));
     } else if (push.type == MessageType::job_order) {
       worker.queue->ordered(*decode<JobOrder>(push.body), now);
+    } else if (push.type == MessageType::prefetch_model) {
+      worker.prefetched.push_back(decode<PrefetchModel>(push.body)->onnx.path);
     } else if (push.type == MessageType::replica_task) {
       copy(worker, *decode<ReplicaTask>(push.body));
     } else {

@@ -472,6 +472,71 @@ TEST(Coordinator, ResultsAreFoundByBatchAlsoWhenSomeAreMissing) {
   EXPECT_EQ(sim.error_of(sim.ask(JobResultsRequest{job, 0, 100}, {})).code, Errc::not_found);
 }
 
+// ---- models ahead of need ---------------------------------------------------------------------------------------------
+
+/// A file of `blocks` blocks, and a model of it.
+void add_real_model(Sim& sim, const std::string& name, std::size_t blocks = 2) {
+  FsFilePart part;
+  part.upload = 1;
+  part.path = "/models/" + name + "/" + name + ".onnx";
+  for (std::size_t i = 0; i < blocks; ++i)
+    part.blocks.push_back(BlockRef{BlockId{hash128(name).hi, i + 1}, 10, hash128(name), {NodeId{1}}});
+  (void)sim.reply_to<FsCommitReply>(sim.ask(FsCommitRequest{{part}}, sim.fresh()));
+  ModelVersion model;
+  model.name = name;
+  model.onnx_path = part.path;
+  (void)sim.reply_to<ModelAddReply>(sim.ask(ModelAddRequest{model}, sim.fresh()));
+  sim.run_for(milliseconds(10));
+}
+
+TEST(Coordinator, AModelThatIsAddedIsBroughtToAllNodes) {
+  Sim sim(3);
+  sim.start();
+  add_real_model(sim, "net");
+  sim.add_model("nothing");
+  sim.run_for(milliseconds(100));
+  const std::vector<std::string> once{"/models/net/net.onnx"};
+  for (const auto& [id, worker] : sim.workers) EXPECT_EQ(worker.prefetched, once) << to_string(id);
+}
+
+TEST(Coordinator, ANodeThatComesLaterGetsTheModelsAddedLast) {
+  Sim sim(2);
+  sim.config.prefetch_models = 2;
+  sim.start();
+  sim.kill(NodeId{2});
+  sim.run_for(seconds(10));
+  for (const char* name : {"a", "b", "c"}) add_real_model(sim, name);
+  sim.add_model("nothing");
+  sim.workers.at(NodeId{2}).prefetched.clear();
+  sim.start_worker(NodeId{2});
+  sim.run_for(seconds(2));
+  EXPECT_EQ(sim.workers.at(NodeId{2}).prefetched, (std::vector<std::string>{"/models/c/c.onnx", "/models/b/b.onnx"}));
+  sim.replace_coordinator(2);
+  sim.run_for(seconds(2));
+  EXPECT_GT(sim.workers.at(NodeId{2}).prefetched.size(), 2U) << "the next coordinator does not know what it has";
+}
+
+TEST(Coordinator, NoModelIsBroughtAheadWhenThatIsOff) {
+  Sim sim(2);
+  sim.config.prefetch_models = 0;
+  sim.start();
+  add_real_model(sim, "net");
+  sim.kill(NodeId{2});
+  sim.run_for(seconds(10));
+  sim.start_worker(NodeId{2});
+  sim.run_for(seconds(2));
+  for (const auto& [id, worker] : sim.workers) EXPECT_TRUE(worker.prefetched.empty()) << to_string(id);
+}
+
+TEST(Coordinator, AModelWhoseBlocksDoNotFitAMessageIsNotBroughtAhead) {
+  Sim sim(1);
+  sim.start();
+  constexpr std::size_t kBlocks = 40'000;  // of more than 25 bytes each
+  add_real_model(sim, "huge", kBlocks);
+  ASSERT_NE(sim.coordinator->state().model("huge", 1), nullptr);
+  EXPECT_TRUE(sim.workers.at(NodeId{1}).prefetched.empty());
+}
+
 // ---- messages that are lost ---------------------------------------------------------------------------------------------
 
 TEST(Coordinator, ALostGrantIsMadeUpFor) {

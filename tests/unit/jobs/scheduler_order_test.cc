@@ -362,6 +362,19 @@ TEST_F(ProcessorOrder, AJobWithoutASlotGoesBeforeOneThatHasSomeUnlessItIsFarAhea
   EXPECT_EQ(first_planned(1300), JobId{1});
 }
 
+TEST_F(ProcessorOrder, ASecondLeaseOfABatchIsNoWorkOfItsJob) {
+  const Assignment first = take(1, 1);
+  tell(first, 0, 0);
+  tell(first, 1000, 100'000);
+  const std::uint64_t before = passes(11'000).at(JobId{1}).pass;
+  scheduler.add_node(NodeId{3}, 1);  // the others are full
+  const auto second = scheduler.hedge(NodeId{1}, key_of(first), at_ms(11'000));
+  ASSERT_TRUE(second);
+  scheduler.progress(second->node, {{key_of(*second), 0, 0, false}}, at_ms(11'000));
+  scheduler.progress(second->node, {{key_of(*second), 100, 10'000, false}}, at_ms(11'100));
+  EXPECT_GE(passes(11'100).at(JobId{1}).pass, before);
+}
+
 // ---- what is planned ----
 
 TEST_F(Order, NodesThatBecomeFreeTogetherArePlannedDifferentJobs) {

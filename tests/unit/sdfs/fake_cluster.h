@@ -27,6 +27,7 @@ struct FakeNode {
   bool silent = false;     ///< takes requests and never answers
   std::uint32_t puts = 0;  ///< requests, not blocks
   std::uint32_t gets = 0;
+  std::uint32_t blocks_read = 0;
 
   bool has(const BlockRef& block) const { return store->get(BlockKey{block.id, block.length, block.hash}).ok(); }
 };
@@ -81,6 +82,7 @@ class FakeClusterFixture : public ClusterFixture {
     });
     node.data->on<GetBlocks>([&node](const RequestContext& peer, const GetBlocks& request, const Payload&) {
       ++node.gets;
+      node.blocks_read += static_cast<std::uint32_t>(request.blocks.size());
       if (node.silent) return;
       GetBlocksReply reply;
       Bytes bytes;
