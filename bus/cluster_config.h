@@ -40,8 +40,8 @@ struct Tuning {
   std::uint32_t attempts_max = 3;               ///< executor deaths of one batch before its queries become error rows
   std::uint64_t log_file_bytes = 16ULL << 20U;  ///< size at which a node's log file is rotated
   std::uint32_t log_files = 5;
-  Duration log_file_age = std::chrono::hours(24);    ///< age at which it is rotated
-  std::uint64_t log_tail_bytes = 8ULL << 20U;        ///< of the log of each other machine whose end a node keeps
+  Duration log_file_age = std::chrono::hours(24);                  ///< age at which it is rotated
+  std::uint64_t log_tail_bytes = 8ULL << 20U;                      ///< of the log of each other machine whose end a node keeps
   std::uint32_t versions_max = 8;                                  ///< of a file that are kept
   Duration log_heartbeat = std::chrono::milliseconds(50);          ///< of the coordinator to the other servers of the job log
   Duration election_timeout_min = std::chrono::milliseconds(250);  ///< silence after which they look for another, drawn between
@@ -51,7 +51,7 @@ struct Tuning {
   std::uint64_t scrub_bytes_per_s = 4ULL << 20U;             ///< of blocks read again to find damaged ones; 0 = off
   // [scheduler]
   SchedulePolicy policy = SchedulePolicy::fair_rate;
-  Duration split_period = std::chrono::seconds(30);   ///< static-split: so often one worker changes its job
+  Duration split_period = std::chrono::seconds(30);      ///< static-split: so often one worker changes its job
   Duration reload_lag = std::chrono::milliseconds(300);  ///< a job may lag so far behind where its model is not loaded
 };
 

@@ -171,8 +171,8 @@ struct NodeAgent::Impl {
   Duration pause_{};
   std::string refusal_;  ///< the last one told as an event
   Time heartbeat_at_{};
-  Time beat_at_{};         ///< of the last heartbeat
-  Time watch_at_{};        ///< executors are looked at
+  Time beat_at_{};                     ///< of the last heartbeat
+  Time watch_at_{};                    ///< executors are looked at
   std::vector<ExecutorShare> shares_;  ///< of each slot's executor, as last told
 
   // work

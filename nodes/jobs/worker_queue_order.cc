@@ -14,7 +14,8 @@ constexpr std::size_t kStartsRememberedMax = 64;
 constexpr Duration kOrderDelay = std::chrono::milliseconds(50);  // an order may have been made before it knew of younger starts
 constexpr std::uint32_t kWatchedBatchUs = 100'000;
 constexpr std::uint32_t kOwnProcessorMilli = 900;
-constexpr Duration kSharedFor = std::chrono::seconds(1);  // an executor that has a processor for itself for a moment still shares it
+constexpr Duration kSharedFor =
+    std::chrono::seconds(1);                // an executor that has a processor for itself for a moment still shares it
 constexpr std::int64_t kRateSmoothing = 8;  // one part in so many is new
 constexpr Duration kThrottleOrderAgeMax = std::chrono::milliseconds(300);  // without news nobody is held back
 

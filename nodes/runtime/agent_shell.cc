@@ -59,7 +59,8 @@ LeaseKey key_of(const Lease& lease) { return {lease.job, lease.batch, lease.atte
 
 AgentShell::AgentShell(NodeContext& context, const std::filesystem::path& executor_program)
     : context_(context),
-      inputs_(context.data, context.loop, context.self.data_dir, context.config.tuning.disk_reserve_bytes, all_nodes(context.config),
+      inputs_(context.data, context.loop, context.self.data_dir, context.config.tuning.disk_reserve_bytes,
+              all_nodes(context.config),
               [this](const LeaseKey& lease, Result<FetchedBatch> input) { on_input(lease, std::move(input)); }),
       executors_(context.loop, pool_options(context, executor_program),
                  {[this](std::uint32_t slot, const LeaseKey& lease, Time at, std::uint64_t cpu_us) {

@@ -18,8 +18,9 @@
 namespace idunno {
 
 inline constexpr std::uint64_t kModelCacheBytesMax = 8ULL << 30U;
-inline constexpr std::uint64_t kPrefetchSpareBytes = 1ULL << 30U;  ///< that fetching ahead leaves free on the disk, beside the reserve
-inline constexpr std::size_t kPrefetchQueueMax = 128;              ///< files
+inline constexpr std::uint64_t kPrefetchSpareBytes = 1ULL
+                                                     << 30U;  ///< that fetching ahead leaves free on the disk, beside the reserve
+inline constexpr std::size_t kPrefetchQueueMax = 128;         ///< files
 
 class ModelCache : public std::enable_shared_from_this<ModelCache> {
  public:
@@ -39,8 +40,8 @@ class ModelCache : public std::enable_shared_from_this<ModelCache> {
   [[nodiscard]] std::string path_of(const FileVersion& file) const;
   /// For a job. True: it is there. Else it is on its way, and `done` is called once.
   [[nodiscard]] bool want(const FileVersion& file, Done done);
-  /// Ahead of need: one file at a time, few blocks at once, and only into room that nothing must leave for it. Whether it comes is
-  /// not told.
+  /// Ahead of need: one file at a time, few blocks at once, and only into room that nothing must leave for it. Whether it comes
+  /// is not told.
   void prefetch(const FileVersion& file);
 
  private:

@@ -41,8 +41,8 @@ class ExecutorProcess {
   void set_stopped(bool stopped);
   /// False: not, or (sessions, without CAP_SYS_ADMIN) only a few times a second on the whole machine.
   [[nodiscard]] bool may_renice() const;
-  /// Lets it go on, closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps it. Returns how
-  /// it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
+  /// Lets it go on, closes the socket, at which an idle child ends by itself, waits up to `patience`, kills it then, and reaps
+  /// it. Returns how it ended: "was killed by signal 11 (Segmentation fault)", "ended with status 3".
   std::string end(Duration patience);
 
  private:

@@ -278,8 +278,7 @@ bool ExecutorSlot::take_answer(const ExecutorFrame& frame) {
 bool ExecutorSlot::take_loaded(const ExecutorFrame& frame) {
   if (!decode_head<ModelLoaded>(frame.head)) return false;
   const Pending& front = pending_.front();
-  if (!front.cancelled)
-    mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, monotonic_now(), child_->cpu_us(), true});
+  if (!front.cancelled) mailbox_->tell(SlotMailbox::Started{number_, front.task.lease, monotonic_now(), child_->cpu_us(), true});
   return true;
 }
 

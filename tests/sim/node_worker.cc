@@ -35,7 +35,8 @@ void NodeProcess::obey_agent() {
   for (const ReplicaTask& task : out.tasks) do_task(task);
   if (out.list_blocks) list_blocks(*out.list_blocks);
   for (const BlockId block : out.delete_blocks) drop_block(block, "an orphan");
-  if (out.wants_executor_times) agent_->executor_times(std::vector<std::uint64_t>(env_.swarm.slots, executor_us(now())), {}, now());
+  if (out.wants_executor_times)
+    agent_->executor_times(std::vector<std::uint64_t>(env_.swarm.slots, executor_us(now())), {}, now());
   if (out.wants_usage) report_usage();
 }
 
@@ -70,8 +71,8 @@ void NodeProcess::pushed(NodeId from, const Envelope& envelope) {
     return env_.violation("a push of type " + message_name(envelope.header.type));
   if (!old) return;
   AgentOutput out = agent_->take_output();
-  const bool quiet = out.describe.empty() && out.prefetch.empty() && !out.placement && out.work.fetch.empty() && out.work.start.empty() &&
-                     out.tasks.empty() && out.work.discard.empty() && out.work.forget_jobs.empty();
+  const bool quiet = out.describe.empty() && out.prefetch.empty() && !out.placement && out.work.fetch.empty() &&
+                     out.work.start.empty() && out.tasks.empty() && out.work.discard.empty() && out.work.forget_jobs.empty();
   if (!quiet || agent_->queue().size() != held)
     env_.violation(to_string(id()) + " obeyed " + to_string(from) + ", a coordinator that has been replaced");
 }

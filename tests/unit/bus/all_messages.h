@@ -10,19 +10,18 @@
 
 namespace idunno::test {
 
-using AllMessages =
-    std::tuple<ErrorReply, StatusRequest, StatusReply, PlacementRequest, PlacementReply, FsListRequest, FsListReply,
-               FsStatRequest, FsStatReply, FsCommitRequest, FsCommitReply, FsRemoveRequest, FsRemoveReply, FsMoveReplicasRequest,
-               FsMoveReplicasReply, FsStoreRequest, FsStoreReply, ModelAddRequest, ModelAddReply, ModelListRequest,
-               ModelListReply, ModelRemoveRequest, ModelRemoveReply, SubmitRequest, SubmitReply, JobControlRequest,
-               JobControlReply, JobSetRequest, JobSetReply, JobReportsRequest, JobReportsReply, JobResultsRequest,
-               JobResultsReply, NodeHello, NodeHelloReply, Heartbeat, HeartbeatReply, LeaseGrant, LeaseDrop, CommitBatches,
-               CommitBatchesReply, BatchFailed, BatchFailedReply, ReplicaTask, ReplicaReport, ReplicaReportReply, Inventory,
-               InventoryReply, DamagedBlocks, DamagedBlocksReply, TransferLeadership, TransferLeadershipReply, PutBlocks,
-               PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks, PullBlocksReply,
-               DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice, StatsNotice, SwimProbe,
-               SwimAck, MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply, PhaseRequest, PhaseReply,
-               JobOrder, PrefetchModel, LogSearchRequest, LogSearchReply, LogTail, LogTailReply, BatchLivesRequest, BatchLivesReply>;
+using AllMessages = std::tuple<
+    ErrorReply, StatusRequest, StatusReply, PlacementRequest, PlacementReply, FsListRequest, FsListReply, FsStatRequest,
+    FsStatReply, FsCommitRequest, FsCommitReply, FsRemoveRequest, FsRemoveReply, FsMoveReplicasRequest, FsMoveReplicasReply,
+    FsStoreRequest, FsStoreReply, ModelAddRequest, ModelAddReply, ModelListRequest, ModelListReply, ModelRemoveRequest,
+    ModelRemoveReply, SubmitRequest, SubmitReply, JobControlRequest, JobControlReply, JobSetRequest, JobSetReply,
+    JobReportsRequest, JobReportsReply, JobResultsRequest, JobResultsReply, NodeHello, NodeHelloReply, Heartbeat, HeartbeatReply,
+    LeaseGrant, LeaseDrop, CommitBatches, CommitBatchesReply, BatchFailed, BatchFailedReply, ReplicaTask, ReplicaReport,
+    ReplicaReportReply, Inventory, InventoryReply, DamagedBlocks, DamagedBlocksReply, TransferLeadership, TransferLeadershipReply,
+    PutBlocks, PutBlocksReply, GetBlocks, GetBlocksReply, CheckBlocks, CheckBlocksReply, PullBlocks, PullBlocksReply,
+    DeleteBlocks, DeleteBlocksReply, ListBlocks, ListBlocksReply, Ping, Pong, EventNotice, StatsNotice, SwimProbe, SwimAck,
+    MemberListRequest, MemberListReply, MemberHistoryRequest, MemberHistoryReply, PhaseRequest, PhaseReply, JobOrder,
+    PrefetchModel, LogSearchRequest, LogSearchReply, LogTail, LogTailReply, BatchLivesRequest, BatchLivesReply>;
 
 using AllCommands = std::tuple<NewEpoch, RegisterNode, CommitFiles, RemoveFiles, MoveReplicas, ForgetBlocks, AddModel,
                                RemoveModel, SubmitJob, ControlJob, SetJob, FailJob, CommitBatchResults, SetPhase, ExtendJob>;

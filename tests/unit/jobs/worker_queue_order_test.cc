@@ -247,9 +247,9 @@ TEST_F(WorkerOrder, AnExecutorThatRunsAwayWithAProcessorIsStoppedWhileItsJobIsAh
     queue.executor_time(0, 1'000'000 + cpu_us, kCrowded, now);
     return queue.executor_share(0, now).stopped;
   };
-  queue.started(0, computing, at_ms(0), 0, 900'000);
+  queue.started(0, computing, at_ms(0), 0, 1'000'000);
   told(500);
-  EXPECT_FALSE(stopped_after(10, 0));
+  EXPECT_FALSE(stopped_after(10, 5'000));
   EXPECT_FALSE(stopped_after(50, 40'000)) << "it loads its model";
   queue.loaded(0, computing, at_ms(50), 1'040'000);
   EXPECT_FALSE(stopped_after(100, 50'000)) << "as much as it should have";

@@ -95,9 +95,9 @@ TEST_F(ModelCacheTest, FilesOfAnEarlierLifeAreLookedInto) {
 TEST_F(ModelCacheTest, AFileThatSomebodyChangedIsFetchedAnew) {
   const FileVersion model = file("/models/net/net.onnx", 'a');
   ASSERT_TRUE(get(model));
-  std::ofstream(cache->path_of(model), std::ios::binary | std::ios::app) << "more";
+  std::fstream(cache->path_of(model), std::ios::in | std::ios::out | std::ios::binary).put('x');
   ASSERT_TRUE(get(model));
-  EXPECT_EQ(content(model).size(), model.size);
+  EXPECT_EQ(content(model).front(), 'a');
 }
 
 TEST_F(ModelCacheTest, WhatCannotBeReadIsToldAndLeavesNothing) {
