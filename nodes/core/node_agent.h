@@ -85,8 +85,7 @@ struct AgentOutput {
   std::vector<Call> calls;
   OutboxWrite outbox;                    ///< to be written before `calls` are sent
   std::vector<JobDescription> describe;  ///< for the fetcher of inputs, before work.fetch
-  std::vector<PrefetchModel>
-      prefetch;  ///< to be brought to the disk when there is nothing better to do; at most kPrefetchModelsMax
+  std::vector<PrefetchModel> prefetch;   ///< files to bring to the disk ahead of need; at most kPrefetchModelsMax
   std::optional<std::pair<std::vector<PlacementNode>, std::uint32_t>> placement;  ///< where results may go, and how many copies
   WorkerOutput work;                   ///< discard, forget_jobs, fetch, start; offer and failures are empty: the agent sends them
   std::vector<ReplicaTask> tasks;      ///< copies to make and to delete; answered by `task_done`
