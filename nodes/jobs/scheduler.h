@@ -63,6 +63,8 @@ inline constexpr std::uint32_t kChoiceBatchesMax = 8;                     ///< a
 inline constexpr Duration kOrderIntervalMin = std::chrono::milliseconds(50);
 inline constexpr std::size_t kOrderNodesPerInterval = 50;  ///< ... for so many nodes; in proportion for more
 inline constexpr std::size_t kOrderNodesMax = 256;         ///< with more nodes there are no orders
+/// Without orders leases start one after the other: the more wait at a node, the less evenly a job's batches start.
+inline constexpr Duration kUnorderedHorizonMax = std::chrono::milliseconds(500);
 inline constexpr Duration kOrderIntervalMax = std::chrono::milliseconds(500);
 /// What is in work counts as far as it will be computed so long from now: a job that has much in work is about to go ahead.
 inline constexpr Duration kLookAhead = std::chrono::milliseconds(2500);

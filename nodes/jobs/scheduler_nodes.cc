@@ -76,7 +76,9 @@ void Scheduler::batch_time(NodeId id, std::uint32_t mean_us) {
 
 void Scheduler::set_batch_time(NodeEntry& node, std::uint32_t mean_us) {
   node.mean_us = mean_us;
-  node.credit = credit_for(node.slots, mean_us, config_.lease_horizon);
+  const bool ordered = nodes_.size() <= kOrderNodesMax;
+  node.credit =
+      credit_for(node.slots, mean_us, ordered ? config_.lease_horizon : std::min(config_.lease_horizon, kUnorderedHorizonMax));
   refresh_free(node);
 }
 

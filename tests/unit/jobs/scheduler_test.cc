@@ -48,6 +48,19 @@ TEST(Scheduler, CreditFollowsTheBatchTimeWithinItsBounds) {
   EXPECT_EQ(scheduler.credit_of(NodeId{1}), 2U * kCreditPerSlotMax);
 }
 
+TEST(Scheduler, WhereThereAreNoOrdersFewerLeasesWaitAtANode) {
+  Scheduler scheduler({std::chrono::milliseconds(1000), 3});
+  for (std::uint32_t node = 1; node <= kOrderNodesMax; ++node) scheduler.add_node(NodeId{node}, 2);
+  scheduler.batch_time(NodeId{1}, 100'000);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 22U);
+  scheduler.add_node(NodeId{kOrderNodesMax + 1}, 2);
+  scheduler.batch_time(NodeId{1}, 100'000);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 12U);  // 2 * (1 + 5)
+  scheduler.remove_node(NodeId{kOrderNodesMax + 1});
+  scheduler.batch_time(NodeId{1}, 100'000);
+  EXPECT_EQ(scheduler.credit_of(NodeId{1}), 22U);
+}
+
 TEST(Scheduler, FillsANodeInGrantsOfMany) {
   Scheduler scheduler({});
   scheduler.add_node(NodeId{1}, 1);
