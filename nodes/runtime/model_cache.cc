@@ -116,8 +116,11 @@ ModelCache::ModelCache(BlockClient& blocks, Options options) : blocks_(blocks), 
 
 ModelCache::~ModelCache() = default;
 
+/// By what the blocks hold alone: which nodes have copies changes with every repair.
 std::string ModelCache::path_of(const FileVersion& file) const {
-  const Hash128 content = hash128(encode(file.blocks));
+  std::vector<Hash128> pieces;
+  for (const BlockRef& block : file.blocks) pieces.push_back(block.hash);
+  const Hash128 content = hash128(encode(pieces));
   return (options_.folder / (to_string(content) + std::filesystem::path(file.path).extension().string())).string();
 }
 
