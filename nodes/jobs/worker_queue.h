@@ -120,7 +120,7 @@ class WorkerQueue {
   [[nodiscard]] std::uint32_t running() const { return running_; }  ///< handed to executors
   /// What executors compute now and is wanted, the longest first, at most one for each slot.
   [[nodiscard]] std::vector<RunningBatch> running_batches(Time now) const;
-  /// What executors compute is worth a look at their processor time: a batch that takes a while.
+  /// What executors compute is worth a look at their processor time: a batch that takes a while, or is stopped.
   [[nodiscard]] bool computes_long() const;
   /// Executors get clearly less than a processor each, of late: how far its batch is must be told more often.
   [[nodiscard]] bool shares_processors() const;

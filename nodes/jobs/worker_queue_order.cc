@@ -79,7 +79,11 @@ void WorkerQueue::note_start(const Slot& slot, const Lease& lease) {
 
 // -- shares of a processor ----------------------------------------------------------------------------------------------
 
-bool WorkerQueue::computes_long() const { return !computing_.empty() && mean_batch_us_ >= kWatchedBatchUs; }
+/// Also what is stopped, however short other batches have become: only a look lets it go on.
+bool WorkerQueue::computes_long() const {
+  const auto stopped = [this](const LeaseKey& key) { return held_.at(key).throttle.stopped(); };
+  return !computing_.empty() && (mean_batch_us_ >= kWatchedBatchUs || std::ranges::any_of(computing_, stopped));
+}
 
 bool WorkerQueue::shares_processors() const { return !computing_.empty() && shared_at_ && now_ - *shared_at_ <= kSharedFor; }
 
@@ -117,7 +121,11 @@ void WorkerQueue::executor_time(std::uint32_t slot, std::uint64_t cpu_us, Proces
   now_ = std::max(now_, now);
   for (const LeaseKey& key : computing_) {
     Held& held = held_.at(key);
-    if (held.slot != slot || cpu_us == 0) continue;
+    if (held.slot != slot) continue;
+    if (cpu_us == 0) {
+      held.throttle.reset();
+      continue;
+    }
     const Time from = held.work.sampled_at();
     const std::uint64_t from_cpu_us = held.work.cpu_us();
     held.work.sample(now, cpu_us);

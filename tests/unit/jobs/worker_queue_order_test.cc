@@ -263,8 +263,15 @@ TEST_F(WorkerOrder, AnExecutorThatRunsAwayWithAProcessorIsStoppedWhileItsJobIsAh
   told(500);
   EXPECT_FALSE(stopped_after(260, 70'000));
   EXPECT_TRUE(stopped_after(300, 110'000));
+  EXPECT_TRUE(queue.computes_long()) << "no batch has been measured, but only a look lets this one go on";
   order({{JobId{2}, 1000, 10}});
   EXPECT_FALSE(stopped_after(320, 110'000)) << "nothing is told of its job";
+  EXPECT_FALSE(queue.computes_long());
+  told(500);
+  EXPECT_FALSE(stopped_after(330, 111'000));
+  EXPECT_TRUE(stopped_after(370, 150'000));
+  queue.executor_time(0, 0, kCrowded, at_ms(380));
+  EXPECT_FALSE(queue.executor_share(0, at_ms(380)).stopped) << "its processor time is not known any more";
 }
 
 TEST_F(WorkerOrder, ThatProcessorsAreSharedIsForgottenAfterASecondWithAWholeOne) {
