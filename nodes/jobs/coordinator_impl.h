@@ -127,7 +127,7 @@ struct Coordinator::Impl {
   [[nodiscard]] StatusReply status() const;
 
   // coordinator_models.cc
-  [[nodiscard]] std::optional<PrefetchModel> files_of(const ModelVersion& model) const;
+  [[nodiscard]] std::optional<Answer> prefetch_push(const ModelVersion& model) const;
   void model_added(const AddModel& command, const Answer& result, CoordinatorOutput& out) const;
   void prefetch_newest(const NodeEntry& node, CoordinatorOutput& out) const;
 
@@ -170,6 +170,7 @@ struct Coordinator::Impl {
   void give_priority(JobId job, Time now, CoordinatorOutput& out);
   void remind(Time now, CoordinatorOutput& out);
   void send_grant(NodeEntry& node, Grant& grant, CoordinatorOutput& out) const;
+  [[nodiscard]] Result<PrefetchModel> files_of(const ModelVersion& model) const;
   [[nodiscard]] Result<JobDescription> describe(JobId job) const;
   void commits_applied(const std::vector<Applied::Commit>& commits, Time now, CoordinatorOutput& out);
   void batch_failed(const RequestInfo& info, const BatchFailed& failure, Time now, CoordinatorOutput& out);

@@ -142,19 +142,25 @@ void Coordinator::Impl::fail_job(JobId id, const std::string& reason, Time now, 
 
 // ---- grants -----------------------------------------------------------------------------------------------------------
 
+Result<PrefetchModel> Coordinator::Impl::files_of(const ModelVersion& model) const {
+  auto onnx = file_for(state_.files(), model.onnx_path, model.onnx_version, "ONNX file");
+  if (!onnx) return onnx.error();
+  auto labels = file_for(state_.files(), model.labels_path, model.labels_version, "labels file");
+  if (!labels) return labels.error();
+  return PrefetchModel{*std::move(onnx), *std::move(labels)};
+}
+
 Result<JobDescription> Coordinator::Impl::describe(JobId id) const {
   const Job* job = state_.job(id);
   if (job == nullptr) return Error{Errc::not_found, "the job was removed"};
   const ModelVersion* model = state_.model(job->spec.model, job->spec.model_version);
   if (model == nullptr) return Error{Errc::not_found, "model " + job->spec.model + " was removed"};
-  auto onnx = file_for(state_.files(), model->onnx_path, model->onnx_version, "ONNX file");
-  if (!onnx) return onnx.error();
-  auto labels = file_for(state_.files(), model->labels_path, model->labels_version, "labels file");
-  if (!labels) return labels.error();
+  auto files = files_of(*model);
+  if (!files) return files.error();
   auto manifest = file_for(state_.files(), job->spec.manifest_path, job->spec.manifest_version, "list of queries");
   if (!manifest) return manifest.error();
-  JobDescription description{id, job->spec, *model, *std::move(onnx), *std::move(labels), *std::move(manifest), wanted_copies_,
-                             0,  {}};
+  JobDescription description{
+      id, job->spec, *model, std::move(files->onnx), std::move(files->labels), *std::move(manifest), wanted_copies_, 0, {}};
   if (const Status segments = describe_segments(*job, description); !segments) return segments.error();
   return description;
 }

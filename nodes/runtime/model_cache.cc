@@ -57,6 +57,8 @@ class ModelCache::Download : public std::enable_shared_from_this<Download> {
     if (descriptor_ >= 0) fill();
   }
 
+  [[nodiscard]] const std::string& part() const { return part_; }
+
   void start() {
     descriptor_ = open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (descriptor_ < 0) return finish(Error{Errc::internal, fmt::format("writing {}: {}", part_, std::strerror(errno))});
@@ -213,7 +215,8 @@ bool ModelCache::has_room(std::uint64_t bytes) const {
 }
 
 void ModelCache::make_room(std::uint64_t bytes) {
-  const std::set<std::string> used = options_.used();
+  std::set<std::string> used = options_.used();
+  for (const auto& [path, download] : downloads_) used.insert(download->part());
   std::multimap<std::filesystem::file_time_type, std::filesystem::path> unused;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(options_.folder, error)) {

@@ -161,6 +161,24 @@ TEST_F(ModelCacheTest, NothingGoesForWhatIsFetchedAhead) {
   EXPECT_TRUE(on_disk(ahead)) << "in use: rather too much than not at all";
 }
 
+TEST_F(ModelCacheTest, WhatIsOnItsWayIsNotRemovedForAnother) {
+  const FileVersion first = file("/models/a/a.onnx", 'a');
+  const FileVersion second = file("/models/b/b.onnx", 'b');
+  make(kBlocks * kBlockBytes + 100);
+  std::optional<Status> status;
+  ASSERT_FALSE(cache->want(first, [&](const Status& told) { status = told; }));
+  const auto written = [&] {
+    std::uintmax_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path() / "models")) bytes += entry.file_size();
+    return bytes;
+  };
+  ASSERT_TRUE(run_until([&] { return written() > 100; }));
+  ASSERT_FALSE(status.has_value());
+  ASSERT_TRUE(get(second));
+  ASSERT_TRUE(run_until([&] { return status.has_value(); }));
+  EXPECT_TRUE(*status) << status->error().detail;
+}
+
 TEST_F(ModelCacheTest, NothingIsFetchedAheadOntoADiskThatIsNearlyFull) {
   const FileVersion model = file("/models/net/net.onnx", 'a');
   make(kModelCacheBytesMax, std::filesystem::space(folder.path()).capacity);
